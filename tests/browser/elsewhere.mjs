@@ -5,7 +5,7 @@
 
 import { readFileSync } from 'node:fs';
 import assert from 'node:assert/strict';
-import { launch, person, totp } from './kit.mjs';
+import { launch, person, totp, until } from './kit.mjs';
 
 const [, , jobFile, outDir] = process.argv;
 const job = JSON.parse(readFileSync(jobFile, 'utf8'));
@@ -85,7 +85,7 @@ for (const [name, options] of [['other', card(job.other)], ['none', { ignoreHTTP
   let opened = context.waitForEvent('page');
   await page.locator('#approve').click();
   const busy = await opened;
-  await busy.waitForLoadState();
+  await busy.waitForURL(`${job.issuer}/authorize**`);
   const asked = new URL(busy.url());
   assert.equal(asked.searchParams.get('redirect_uri'), `${job.sic}/p`);
   assert.equal(asked.searchParams.get('prompt'), 'login');
@@ -107,7 +107,7 @@ for (const [name, options] of [['other', card(job.other)], ['none', { ignoreHTTP
   await page.locator('#approve').click();
   const there = await opened;
   await page.waitForURL(`${job.portal}/**`);
-  assert.ok(there.isClosed() || new URL(there.url()).pathname === '/p', 'the provider sent it to /p');
+  await until('the provider sent it to /p', () => there.isClosed() || new URL(there.url()).pathname === '/p');
   await page.goto(`${job.portal}/signing`);
   await key.locator('form[action="/signing/stop"] button').waitFor();
   await look('resumed');

@@ -10,9 +10,13 @@ const AXE = readFileSync(new URL('./node_modules/axe-core/axe.min.js', import.me
 
 export const PHONE = { viewport: { width: 390, height: 844 } };
 
+/** How long the browser is waited for at each step, in ms: longer than a busy machine needs. */
+export const PATIENCE = 120_000;
+
 /** A browser that goes nowhere but to this machine. */
 export const launch = () => chromium.launch({
   executablePath: '/usr/bin/chromium',
+  timeout: PATIENCE,
   args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
     '--disable-component-update', '--disable-sync', '--host-resolver-rules=MAP *.localhost 127.0.0.1'],
 });
@@ -34,6 +38,14 @@ export async function room(seconds) {
   if (left < seconds * 1000) await new Promise((go) => { setTimeout(go, left); });
 }
 
+/** Asks again and again until something holds that no event tells of. */
+export async function until(what, holds) {
+  for (let waited = 0; !await holds(); waited += 100) {
+    assert.ok(waited < PATIENCE, what);
+    await new Promise((go) => { setTimeout(go, 100); });
+  }
+}
+
 /** Nothing on the page keeps people out who see or point in another way, and nothing is wider than the screen. */
 export async function accessible(page, where) {
   // The pages' own policy forbids foreign scripts; the debugger's evaluation isn't one.
@@ -50,6 +62,7 @@ export async function accessible(page, where) {
  */
 export async function person(browser, outDir, name, options) {
   const context = await browser.newContext({ acceptDownloads: true, ...options });
+  context.setDefaultTimeout(PATIENCE);
   const page = await context.newPage();
   const complaints = [];
   page.on('console', (m) => m.type() === 'error' && complaints.push(m.text()));
@@ -64,6 +77,7 @@ export async function person(browser, outDir, name, options) {
   let n = 0;
   const look = async (what) => {
     n += 1;
+    await page.waitForLoadState();
     await page.screenshot({ path: join(outDir, `${name}-${String(n).padStart(2, '0')}-${what}.png`), fullPage: true });
     await accessible(page, `${name} ${what}`);
   };

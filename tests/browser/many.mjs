@@ -3,7 +3,7 @@
 
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
-import { PHONE, accessible, launch } from './kit.mjs';
+import { PATIENCE, PHONE, accessible, launch } from './kit.mjs';
 
 const [url, outDir] = process.argv.slice(2);
 const browser = await launch();
@@ -13,6 +13,7 @@ const FILLED = { ja: 'すでに何か', en: 'something already stands' };
 
 for (const [lang, locale] of [['ja', 'ja-JP'], ['en', 'en-GB']]) {
   const context = await browser.newContext({ ...PHONE, deviceScaleFactor: 2, isMobile: true, hasTouch: true, locale });
+  context.setDefaultTimeout(PATIENCE);
   const page = await context.newPage();
   const complaints = [];
   page.on('pageerror', (e) => complaints.push(String(e)));

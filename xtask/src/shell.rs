@@ -39,12 +39,25 @@ pub fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
+/// Like [`run`], for what asks servers elsewhere: they fail now and then, so that it is tried three times.
+pub fn fetch(command: &mut Command) -> Result<()> {
+    thrice(|| run(command))
+}
+
+fn thrice(mut work: impl FnMut() -> Result<()>) -> Result<()> {
+    work().or_else(|_| work()).or_else(|_| work())
+}
+
 /// Like [`run`]; but where nobody watches, the command and all it started are killed when `limit` is over. A person at a
 /// terminal sees a program that hangs and can interrupt it, which a process group of its own would prevent.
 pub fn run_within(limit: Duration, command: &mut Command) -> Result<()> {
     if std::io::stdout().is_terminal() {
         return run(command);
     }
+    run_unwatched(limit, command)
+}
+
+fn run_unwatched(limit: Duration, command: &mut Command) -> Result<()> {
     let shown = show(command);
     let mut child = command
         .stdin(Stdio::null())
@@ -123,12 +136,32 @@ mod tests {
     fn what_hangs_is_ended_with_what_it_started() {
         let mut hangs = Command::new("sh");
         hangs.args(["-c", "sleep 1000 & wait"]);
-        let error = run_within(Duration::from_millis(1), &mut hangs).unwrap_err();
+        let error = run_unwatched(Duration::from_millis(1), &mut hangs).unwrap_err();
         assert!(
             error.to_string().contains("something in it hangs"),
             "{error}"
         );
-        run_within(Duration::from_secs(600), &mut Command::new("true")).unwrap();
-        assert!(run_within(Duration::from_secs(600), &mut Command::new("false")).is_err());
+        run_unwatched(Duration::from_secs(600), &mut Command::new("true")).unwrap();
+        assert!(run_unwatched(Duration::from_secs(600), &mut Command::new("false")).is_err());
+    }
+
+    #[test]
+    fn what_asks_servers_elsewhere_is_tried_three_times() {
+        let mut tries = 0;
+        let third = || -> Result<()> {
+            tries += 1;
+            if tries < 3 {
+                bail!("busy");
+            }
+            Ok(())
+        };
+        thrice(third).unwrap();
+        assert_eq!(tries, 3);
+        let never = || -> Result<()> {
+            tries += 1;
+            bail!("busy")
+        };
+        assert!(thrice(never).is_err());
+        assert_eq!(tries, 6);
     }
 }

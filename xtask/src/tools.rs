@@ -74,7 +74,7 @@ fn rust_components() -> Result<()> {
     let rustup = shell::find_program("rustup")
         .with_context(|| format!("Rust came without {}; `{by_hand}`", missing.join(" and ")))?;
     println!("installing Rust components: {}", missing.join(" "));
-    shell::run(
+    shell::fetch(
         Command::new(rustup)
             .args(["component", "add"])
             .args(&missing),
@@ -124,8 +124,12 @@ fn debian(missing: &[&str]) -> Result<()> {
     println!("installing Debian packages: {packages}");
     let apt = |args: &[&str]| {
         let mut command = Command::new("apt-get");
-        command.env("DEBIAN_FRONTEND", "noninteractive").args(args);
-        shell::run(&mut command)
+        command
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            // A machine that has just started may be updating itself.
+            .args(["-o", "DPkg::Lock::Timeout=600"])
+            .args(args);
+        shell::fetch(&mut command)
     };
     apt(&["-qq", "update"])
         .and_then(|()| {
@@ -143,7 +147,7 @@ fn node(folder: &Path) -> Result<()> {
     }
     println!("installing Node packages into {}", modules.display());
     let npm = shell::find_program("npm").context("npm isn't there although its package is")?;
-    shell::run(Command::new(npm).current_dir(folder).args([
+    shell::fetch(Command::new(npm).current_dir(folder).args([
         "ci",
         "--ignore-scripts",
         "--no-audit",
@@ -173,7 +177,7 @@ fn python(root: &Path) -> Result<()> {
             .arg(&venv),
     )
     .context("couldn't make a Python environment; Debian's package python3-venv has it")?;
-    shell::run(
+    shell::fetch(
         Command::new(venv.join("bin/python"))
             .args(["-m", "pip", "install", "--quiet", "--require-hashes"])
             .args(["--disable-pip-version-check", "--only-binary", ":all:"])
@@ -198,7 +202,7 @@ fn go(root: &Path) -> Result<()> {
     println!("building the log checker into {}", folder.display());
     let go = shell::find_program("go").context("go isn't there although its package is")?;
     std::fs::create_dir_all(&folder)?;
-    shell::run(
+    shell::fetch(
         Command::new(go)
             .current_dir(&source)
             .env("GOMODCACHE", folder.join("modules"))

@@ -103,7 +103,7 @@ pub struct Alert {
 }
 
 /// Every rule there is.
-pub const RULES: [(&str, Severity); 23] = [
+pub const RULES: [(&str, Severity); 24] = [
     ("wrong-value", Severity::Critical),
     ("alarm", Severity::Critical),
     ("witness-away", Severity::Critical),
@@ -120,6 +120,7 @@ pub const RULES: [(&str, Severity); 23] = [
     ("reading-refused", Severity::Warning),
     ("unusual-hours", Severity::Warning),
     ("officer-due", Severity::Warning),
+    ("officer-passkey", Severity::Critical),
     ("certificate-ends", Severity::Warning),
     ("log-unread", Severity::Critical),
     ("log-read-again", Severity::Warning),
@@ -243,6 +244,7 @@ impl Watch {
             "audit.read-refused" => vec![alert("reading-refused", text("reader"))],
             "settings.refused" => vec![alert("settings-refused", text("reason"))],
             "officer.due" | "officer.untrained" => vec![alert("officer-due", text("officer"))],
+            "officer.passkey-ordered" => vec![alert("officer-passkey", text("account"))],
             "clock.source" if text("state") == "false" => vec![alert("clock", text("source"))],
             "clock.state" if text("state") != "synchronised" => vec![alert("clock", text("state"))],
             "service.started" => {

@@ -46,7 +46,8 @@
 //! - SQL is a constant text with `$1` parameters that both databases understand. Column types: `TEXT`, `BIGINT`,
 //!   `BLOB`/`BYTEA`. Times are integers, booleans 0/1, JSON text. `sum()` and literals need a cast on PostgreSQL.
 //! - Every `UPDATE` that follows from something read is a compare-and-swap on `version` ([`Tx::cas`]); what must
-//!   merely not change meanwhile is read with [`share_lock!`]. PostgreSQL runs *READ COMMITTED*, so an update without
+//!   merely not change meanwhile is read with [`share_lock!`], and what many transactions change at one time is read with
+//!   [`update_lock!`] first, so that they queue instead of starting again. PostgreSQL runs *READ COMMITTED*, so an update without
 //!   either can lose another's. (SERIALIZABLE was weighed: every transaction updates the head of its audit chain,
 //!   so all but one of each concurrent set would have to start again, where row locks let them queue.)
 //! - `INSERT` that may collide: `ON CONFLICT DO NOTHING` and look at the count. A statement that fails inside a
@@ -93,6 +94,19 @@ macro_rules! share_lock {
         $crate::sql(match $tx.dialect() {
             $crate::Dialect::Sqlite => $sql,
             $crate::Dialect::Postgres => concat!($sql, " FOR SHARE"),
+        })
+    };
+}
+
+/// The query with a lock on the rows it reads that holds off all who would change them: `FOR UPDATE` on PostgreSQL, unchanged on
+/// SQLite. Read the row once more after it: then it is the newest, and its compare-and-swap meets nobody. Rows are locked
+/// before the head of the audit chain, as every transaction does it. The text must be a literal.
+#[macro_export]
+macro_rules! update_lock {
+    ($tx:expr, $sql:literal) => {
+        $crate::sql(match $tx.dialect() {
+            $crate::Dialect::Sqlite => $sql,
+            $crate::Dialect::Postgres => concat!($sql, " FOR UPDATE"),
         })
     };
 }

@@ -181,10 +181,10 @@ const BEGIN: &str = r#"
 trap '' INT TERM HUP
 as() { if [ -n "$user" ]; then setpriv --reuid "$user" --regid "$user" --init-groups "$@"; else "$@"; fi; }
 bin=$1; dir=$2; user=$3
-start() { as "$bin/pg_ctl" -D "$dir/$1" -l "$dir/server.log" -w -o "-c listen_addresses= -c unix_socket_directories=$dir/$2 \
+start() { as "$bin/pg_ctl" -D "$dir/$1" -l "$dir/server.log" -t 600 -w -o "-c listen_addresses= -c unix_socket_directories=$dir/$2 \
   -c port=5432 -c max_connections=300 -c shared_buffers=32MB -c logging_collector=off $3" start; }
 initialise() { as "$bin/initdb" -D "$dir/$1" -U natsuin -A trust -E UTF8 --locale=C --no-instructions; }
-stop() { as "$bin/pg_ctl" -D "$dir/$1" -m immediate stop; }
+stop() { as "$bin/pg_ctl" -D "$dir/$1" -t 600 -m immediate stop; }
 "#;
 
 /// One server.
@@ -204,7 +204,7 @@ cd "$dir" && {
   as "$bin/pg_basebackup" -h "$dir/a" -U natsuin -D "$dir/data-b" -R -X stream -c fast && start data-b b ""
 } >"$dir/start.log" 2>&1 && echo ready || { echo failed; cat "$dir/start.log" "$dir/server.log"; exec >/dev/null 2>&1; }
 while read -r line; do
-  { stop data-a; as "$bin/pg_ctl" -D "$dir/data-b" -w promote && as ln -sfn b now; } >"$dir/promote.log" 2>&1 &&
+  { stop data-a; as "$bin/pg_ctl" -D "$dir/data-b" -t 600 -w promote && as ln -sfn b now; } >"$dir/promote.log" 2>&1 &&
     echo promoted || { echo failed; cat "$dir/promote.log" "$dir/server.log"; exec >/dev/null 2>&1; }
 done
 exec >/dev/null 2>&1

@@ -1,5 +1,7 @@
 //! Which back end holds the keys: a choice of the configuration, never of a caller, and no falling back to another.
 
+mod several;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -10,12 +12,15 @@ use std::time::Duration;
 use cm_core::NotStarted;
 use cm_core::ahead::Ahead;
 use cm_core::backend::{Backend, Fault, NO_WRAPPING_KEY};
-use cm_core::several::Several;
-use cm_pkcs11::{Declaration, Limits, OpenError, Options, Pkcs11Backend, WrappedKeys};
+use cm_core::several::Declared;
+use cm_pkcs11::{Declaration, Limits, OpenError, Opening, Options, Pkcs11Backend, WrappedKeys};
 use cm_soft::SoftBackend;
 use core_types::{KeyAlg, Level, SecretBytes};
 use serde::Deserialize;
 use service_kit::Trouble;
+
+pub(crate) use several::Missing;
+use several::several;
 
 /// The table `[backend]`.
 #[derive(Debug, Deserialize)]
@@ -50,6 +55,7 @@ impl BackendConfig {
 pub(crate) struct Token {
     module: PathBuf,
     token: String,
+    serial: Option<String>,
     pin_file: Option<PathBuf>,
     pin_credential: Option<String>,
     #[serde(default = "level_one")]
@@ -108,6 +114,11 @@ impl NotOpened {
             broken: self.what == FAULTY,
         }
     }
+
+    /// Whether it may pass without a person.
+    fn passes(&self) -> bool {
+        self.trouble.code == Trouble::AWAY
+    }
 }
 
 impl From<Trouble> for NotOpened {
@@ -127,7 +138,7 @@ impl From<OpenError> for NotOpened {
             OpenError::LastTry => "cm-start-last-try",
             OpenError::NoMechanism => "cm-start-mechanism",
             OpenError::Silent | OpenError::Away(_) => "cm-start-silent",
-            OpenError::Contradiction { .. } => "cm-start-contradiction",
+            OpenError::Serial { .. } | OpenError::Contradiction { .. } => "cm-start-contradiction",
         };
         let code = match error.passes() {
             true => Trouble::AWAY,
@@ -152,29 +163,17 @@ pub(crate) fn code(fault: &Fault, otherwise: &'static str) -> &'static str {
 /// # Errors
 /// [`NotOpened`] with [`Trouble`] `pkcs11` when module, token or PIN can't be used, [`Trouble::AWAY`] when they may be by
 /// themselves later, `bad-config` for settings that contradict each other. The PIN is tried at most once, and not if it is the token's last try.
-pub(crate) fn open(config: &BackendConfig) -> Result<Arc<dyn Backend>, NotOpened> {
+pub(crate) fn open(
+    config: &BackendConfig,
+    missing: Missing,
+) -> Result<Arc<dyn Backend>, NotOpened> {
     match config {
         BackendConfig::Software {} => Ok(Arc::new(SoftBackend)),
-        BackendConfig::Pkcs11(token) => open_token(token, Alone::Yes),
-        BackendConfig::Several { shared, tokens } => {
-            let place = |first| match (*shared, first) {
-                (false, _) => Alone::Yes,
-                (true, true) => Alone::First,
-                (true, false) => Alone::Joins,
-            };
-            let opened = tokens.iter().enumerate();
-            let opened = opened.map(|(n, token)| open_token(token, place(n == 0)));
-            let several = Several::new(opened.collect::<Result<_, _>>()?, *shared);
-            let several = several.ok_or_else(|| {
-                NotOpened::from(Trouble::new(
-                    "bad-config",
-                    "several tokens are 1 to 255, all with the same keys setting".to_owned(),
-                    "see the comments in the sample of this daemon",
-                ))
-            })?;
-            several.check().map_err(|fault| unchecked(&fault))?;
-            Ok(Arc::new(several))
+        BackendConfig::Pkcs11(token) => {
+            let only = Wanted::of(token, false)?;
+            only.keys(only.token()?, WrappingKey::Own)
         }
+        BackendConfig::Several { shared, tokens } => several(*shared, tokens, missing),
     }
 }
 
@@ -211,7 +210,7 @@ pub(crate) fn ahead(
 /// Why it isn't known that keys are shared: only where a device said so are they not.
 fn unchecked(fault: &Fault) -> NotOpened {
     let (what, remedy) = match fault {
-        Fault::Unfit(_) => ("cm-start-not-shared", NOT_SHARED),
+        Fault::Unfit(_) => (LACKS, NOT_SHARED),
         Fault::Unavailable(_) | Fault::Unknown(_) => {
             ("cm-start-silent", remedy(&OpenError::Silent))
         }
@@ -225,64 +224,95 @@ fn unchecked(fault: &Fault) -> NotOpened {
     NotOpened { trouble, what }
 }
 
+const LACKS: &str = "cm-start-not-shared";
 const NOT_SHARED: &str = "shared = true is for tokens that can all use all keys: copy the wrapping key of the first one into the others with their maker's tools, or see that the members replicate";
 
-/// Whether a token shares its keys with others.
+/// Where a token has its wrapping key from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Alone {
-    /// It has keys of its own.
-    Yes,
-    /// The first of those that share.
-    First,
-    /// Another of them, which has its wrapping key from the first.
-    Joins,
+enum WrappingKey {
+    /// It makes the first one itself.
+    Own,
+    /// From the others, by their maker's tools.
+    Others,
 }
 
-fn open_token(token: &Token, alone: Alone) -> Result<Arc<dyn Backend>, NotOpened> {
-    token.check()?;
-    let options = Options {
-        module: token.module.clone(),
-        label: token.token.clone(),
-        pin: token.pin()?,
-        declaration: token.declaration.clone().map(|reference| Declaration {
-            level: token.declared_level,
-            reference,
-            device: token.declared_device.clone(),
-        }),
-    };
-    let limits = Limits {
-        sessions: token.sessions,
-        patience: Duration::from_secs(token.patience_seconds),
-        ..Limits::default()
-    };
-    match Pkcs11Backend::open_with(&options, limits) {
-        Ok(backend) if token.keys == Keys::Wrapped => {
-            let declared = token.wrapped_declaration.clone();
-            let wrapped = match alone {
-                Alone::Yes | Alone::First => WrappedKeys::open(backend, declared),
-                Alone::Joins => WrappedKeys::join(backend, declared),
-            };
-            match wrapped {
-                Ok(wrapped) => Ok(Arc::new(wrapped)),
-                Err(NO_WRAPPING_KEY) => Err(NotOpened {
-                    trouble: Trouble::new("pkcs11", NO_WRAPPING_KEY.to_string(), NOT_SHARED),
-                    what: "cm-start-not-shared",
-                }),
-                Err(fault) => Err(NotOpened {
-                    trouble: Trouble::new(
-                        code(&fault, "pkcs11"),
-                        fault.to_string(),
-                        "use a token that wraps with AES (RFC 5649), or keys = \"token\"",
-                    ),
-                    what: match fault {
-                        Fault::Broken(_) => FAULTY,
-                        _ => "cm-start-wrapping",
-                    },
-                }),
-            }
+/// A token of the configuration.
+struct Wanted {
+    opening: Opening,
+    kept: Keys,
+    /// Evaluation of external key storage.
+    storage: Option<String>,
+}
+
+impl Wanted {
+    /// `alone`: no other token has the same library.
+    fn of(token: &Token, alone: bool) -> Result<Self, Trouble> {
+        token.check()?;
+        let options = Options {
+            module: token.module.clone(),
+            label: token.token.clone(),
+            serial: token.serial.clone(),
+            pin: token.pin()?,
+            declaration: token.declaration.clone().map(|reference| Declaration {
+                level: token.declared_level,
+                reference,
+                device: token.declared_device.clone(),
+            }),
+        };
+        let limits = Limits {
+            sessions: token.sessions,
+            patience: Duration::from_secs(token.patience_seconds),
+            ..Limits::default()
+        };
+        Ok(Self {
+            opening: Opening::new(options, limits, alone),
+            kept: token.keys,
+            storage: token.wrapped_declaration.clone(),
+        })
+    }
+
+    fn declared(&self) -> Declared {
+        let token = self.opening.declared();
+        match self.kept {
+            Keys::Token => token,
+            Keys::Wrapped => WrappedKeys::declared(&token, self.storage.as_deref()),
         }
-        Ok(backend) => Ok(Arc::new(backend)),
-        Err(error) => Err(error.into()),
+    }
+
+    fn token(&self) -> Result<Pkcs11Backend, NotOpened> {
+        self.opening.open().map_err(NotOpened::from)
+    }
+
+    /// The back end over this token.
+    fn keys(
+        &self,
+        token: Pkcs11Backend,
+        whose: WrappingKey,
+    ) -> Result<Arc<dyn Backend>, NotOpened> {
+        let storage = self.storage.clone();
+        let wrapped = match (self.kept, whose) {
+            (Keys::Token, _) => return Ok(Arc::new(token)),
+            (Keys::Wrapped, WrappingKey::Own) => WrappedKeys::open(token, storage),
+            (Keys::Wrapped, WrappingKey::Others) => WrappedKeys::join(token, storage),
+        };
+        match wrapped {
+            Ok(wrapped) => Ok(Arc::new(wrapped)),
+            Err(NO_WRAPPING_KEY) => Err(NotOpened {
+                trouble: Trouble::new("pkcs11", NO_WRAPPING_KEY.to_string(), NOT_SHARED),
+                what: LACKS,
+            }),
+            Err(fault) => Err(NotOpened {
+                trouble: Trouble::new(
+                    code(&fault, "pkcs11"),
+                    fault.to_string(),
+                    "use a token that wraps with AES (RFC 5649), or keys = \"token\"",
+                ),
+                what: match fault {
+                    Fault::Broken(_) => FAULTY,
+                    _ => "cm-start-wrapping",
+                },
+            }),
+        }
     }
 }
 
@@ -360,6 +390,9 @@ fn remedy(error: &OpenError) -> &'static str {
             "correct the PIN before the next start: every start with a wrong one brings the token nearer to its lock"
         }
         OpenError::NoMechanism => "use a token with RSA or ECDSA on P-256 or P-384",
+        OpenError::Serial { .. } => {
+            "use the token with the serial number of the configuration, or correct backend.serial"
+        }
         OpenError::Contradiction { .. } => {
             "declare what was evaluated: reference, and maker, model and firmware as the token reports them"
         }
@@ -421,8 +454,7 @@ mod tests {
             (Fault::Broken("value"), "cm-start-self-test", false),
         ] {
             let told = unchecked(&fault);
-            let tried_again = told.trouble.code == Trouble::AWAY;
-            assert_eq!((told.what, tried_again), (what, away));
+            assert_eq!((told.what, told.passes()), (what, away));
             let broken = matches!(fault, Fault::Broken(_));
             assert_eq!(told.why().broken, broken, "{fault}");
         }

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use audit_log::Sequencer;
 use audit_service::{AuditConfig, store_trouble, trouble};
+use backend::Missing;
 use clap::Parser;
 use cm_api::{ModuleState, Refusal};
 use cm_core::backend::Fault;
@@ -90,10 +91,14 @@ async fn start(config: &Config) -> Result<(Module, Store), Trouble> {
     let root = config.root()?;
     // Before it has any effect: a library that it names is given the PIN, and officers are remembered.
     let log = log_of(&config.node, &store, &root, Arc::new(SystemRandom)).await;
-    if let Some(log) = log.map_err(start_trouble)? {
-        config.judge(&log, &store, SystemClock.now()).await?;
-    }
-    let opened = backend::open(&config.backend);
+    let missing = match log.map_err(start_trouble)? {
+        Some(log) => {
+            config.judge(&log, &store, SystemClock.now()).await?;
+            Missing::Waits
+        }
+        None => Missing::Stops,
+    };
+    let opened = backend::open(&config.backend, missing);
     let backend = match opened.and_then(|backend| backend::ahead(backend, &config.keys_ahead)) {
         Ok(backend) => backend,
         Err(not) => {

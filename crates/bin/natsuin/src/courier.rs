@@ -123,13 +123,14 @@ pub async fn run(file: &Path, out: Out) -> Result<Exit, Failure> {
         random: Arc::new(SystemRandom),
     };
     let mutual = tls::mutual_server(&config.tls.identity()?, &config.tls.ca_pem()?)?;
+    let interrupted = daemon::interrupted();
     let (stop, shutdown) = Shutdown::new();
     let listener = bind(config.listen).await?;
     let running = serve(listener, router(courier), Some(mutual), shutdown)?;
     let addr = running.addr.to_string();
     out.say(&addr);
     out.object(&json!({ "schema": "natsuin.courier/1", "ok": true, "listen": addr }));
-    daemon::interrupted().await;
+    interrupted.await;
     drop(stop);
     running.stopped().await;
     Ok(Exit::Good)

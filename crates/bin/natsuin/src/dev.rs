@@ -95,6 +95,8 @@ pub async fn run(args: DevArgs, out: Out) -> Result<Exit, Failure> {
     let mut stack = Stack::start(&options, &|_| {}).await?;
     stack.seed_signers().await?;
     let ready = ready(&stack, stack.invitations().await?)?;
+    // Whoever reads that it is ready may end it at once.
+    let interrupted = service_kit::daemon::interrupted();
     if let Some(file) = &args.ready_file {
         write_json(file, &ready)?;
     }
@@ -129,7 +131,7 @@ pub async fn run(args: DevArgs, out: Out) -> Result<Exit, Failure> {
     ));
     out.object(&ready);
     let ended = tokio::select! {
-        () = service_kit::daemon::interrupted() => Ok(Exit::Good),
+        () = interrupted => Ok(Exit::Good),
         why = stack.failed() => Err(Failure::new(
             Exit::Bug,
             "zone-failed",

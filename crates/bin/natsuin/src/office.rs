@@ -39,6 +39,9 @@ pub struct OfficerFile {
     pub key: SecretBytes,
 }
 
+/// For so many seconds a passkey can be confirmed.
+const CONFIRM: i64 = 7 * 24 * 3600;
+
 /// Value of [`OfficerFile::schema`].
 pub const OFFICER_FILE: &str = "natsuin.officer/1";
 
@@ -102,6 +105,36 @@ impl Officer {
         ttl: i64,
     ) -> Result<ProposalInfo> {
         let session = self.log_in().await?.session;
+        self.propose_in(session, measure, reason, ttl).await
+    }
+
+    /// Asks that the passkey of this account be confirmed as its officer's; nothing where it counts already.
+    ///
+    /// # Errors
+    /// When the SAM refuses.
+    pub async fn ask_confirm(&mut self, reason: &str) -> Result<Option<ProposalInfo>> {
+        let known = self.log_in().await?;
+        let Some(passkey) = known.unconfirmed else {
+            self.log_out(known.session).await?;
+            return Ok(None);
+        };
+        let measure = Measure::Confirm {
+            officer: known.officer,
+            account: self.account.clone(),
+            passkey,
+        };
+        let asked = self.propose_in(known.session, measure, reason, CONFIRM);
+        asked.await.map(Some)
+    }
+
+    /// Proposes within a session that has just begun, and ends it.
+    async fn propose_in(
+        &self,
+        session: SecretBytes,
+        measure: Measure,
+        reason: &str,
+        ttl: i64,
+    ) -> Result<ProposalInfo> {
         let request = ProposeRequest {
             session: session.clone(),
             measure,
@@ -142,7 +175,7 @@ impl Officer {
         self.sic.call::<ProposalApprove>(&proof).await
     }
 
-    /// All proposals, newest first.
+    /// Proposals: all that are not over, then the newest of the others.
     ///
     /// # Errors
     /// When the SAM refuses.

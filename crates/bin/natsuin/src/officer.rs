@@ -82,6 +82,9 @@ pub enum OfficerCommand {
     EndKeys(ending::EndKeys),
     /// How far it is with ending all keys: how many there were, are destroyed, wait for the module, and how many persons were told.
     Ended(ending::EndedReport),
+    /// Ask that the passkey of this account, which was enrolled with an invitation, be confirmed as yours; prints its digits, to be
+    /// read out to the security officer who confirms it.
+    AskConfirm,
     /// Propose any measure, given as JSON in a file.
     Propose {
         /// The measure.
@@ -98,7 +101,7 @@ pub enum OfficerCommand {
 /// Commands of `natsuin approval`.
 #[derive(Debug, Subcommand)]
 pub enum ApprovalCommand {
-    /// All proposals, newest first.
+    /// Proposals: all that are not over, then the newest of the others.
     List,
     /// One proposal with all it says.
     Show {
@@ -231,6 +234,7 @@ pub async fn officer(command: OfficerCommand, who: &Path, out: Out) -> Result<Ex
             let link = format!("{}/e#{ticket}", officer.sic.origin);
             out.say(&out.m().f("office-invited", &[("name", Arg::Text(&name))]));
             out.say(&format!("    {link}"));
+            out.say(&out.m().t("office-invited-confirm"));
             out.object(&json!({"proposal": made.proposal, "link": link}));
         }
         OfficerCommand::Forget {
@@ -250,6 +254,17 @@ pub async fn officer(command: OfficerCommand, who: &Path, out: Out) -> Result<Ex
             let made = made.map_err(refused)?;
             show(&made, out);
             out.object(&made);
+        }
+        OfficerCommand::AskConfirm => {
+            let reason = out.m().t("office-unconfirmed-reason");
+            let asked = officer.ask_confirm(&reason).await.map_err(refused)?;
+            let asked = asked.ok_or_else(|| {
+                let what = "the passkey of this account counts already";
+                input("officer-file", what, "go on with what you want to do")
+            })?;
+            show(&asked, out);
+            out.say(&out.m().t("office-unconfirmed-do"));
+            out.object(&asked);
         }
         OfficerCommand::EndKeys(what) => return ending::propose(&mut officer, what, out).await,
         OfficerCommand::Ended(what) => return ending::report(&mut officer, who, what, out).await,

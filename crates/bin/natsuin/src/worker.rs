@@ -49,13 +49,14 @@ pub async fn run(file: &Path, out: Out) -> Result<Exit, Failure> {
     }
     let worker = worker(&config.service, config.callers, stampers, &roots)?;
     let mutual = tls::mutual_server(&config.tls.identity()?, &config.tls.ca_pem()?)?;
+    let interrupted = daemon::interrupted();
     let (stop, shutdown) = Shutdown::new();
     let listener = bind(config.listen).await?;
     let running = serve(listener, sca_worker::router(worker), Some(mutual), shutdown)?;
     let addr = running.addr.to_string();
     out.say(&addr);
     out.object(&json!({ "schema": "natsuin.sca-worker/1", "ok": true, "listen": addr }));
-    daemon::interrupted().await;
+    interrupted.await;
     drop(stop);
     running.stopped().await;
     Ok(Exit::Good)

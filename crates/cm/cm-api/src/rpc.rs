@@ -331,7 +331,7 @@ pub struct Wrapping {
     pub running: bool,
     /// Keys that it has wrapped anew, or the last one did.
     pub keys: u64,
-    /// Wrapping keys that were destroyed at its end.
+    /// Wrapping keys that were destroyed at its end: no backup of the module from before gives back a key that was under them.
     pub retired: u32,
 }
 
@@ -391,8 +391,10 @@ pub enum MemberState {
     Away,
     /// It didn't answer, and is left alone until it answers a question that costs nothing.
     Resting,
-    /// It failed its test or made a wrong value: not used any more by this process.
+    /// It failed its test, made a wrong value, or came and isn't what is declared: not used any more by this process.
     Out,
+    /// It wasn't there at the start, or didn't prove yet that it shares the keys of the others: used when it does.
+    Awaited,
 }
 
 /// State of the module (`III-3-13-secure-state`).
@@ -403,7 +405,7 @@ pub enum ModuleState {
     Locked,
     /// Orders are executed.
     Operational,
-    /// The device failed lately: orders are tried, and the first that succeeds ends this state.
+    /// The device failed lately: orders are tried, and the first that succeeds ends this state. Or one of several can't be used.
     Degraded,
     /// Two officers disabled it: nothing is executed until two officers enable it.
     Disabled,

@@ -108,7 +108,7 @@ pub struct KeyUse {
     /// By which act and to whom: the same may be asked for again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handed_to: Option<Digest32>,
-    /// Document signatures made or ordered.
+    /// Signatures made or ordered: over documents, or of a key of purpose *seal* over their values.
     pub signatures: u64,
     /// Of a key for one act: that act.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -245,11 +245,12 @@ impl KeyAttributes {
         Ok((next, origin))
     }
 
-    /// Whether the key may counter-sign values that were just made.
+    /// The attributes after counter-signatures over so many values that were just made. What limits such a key is its end: its
+    /// ceremony says nothing of uses, which are counted all the same.
     ///
     /// # Errors
     /// [`Refusal::NotAllowed`]: not a key of purpose *seal*, stopped, or past its time.
-    pub fn may_counter_sign(&self, now: UnixTime) -> Result<(), Refusal> {
+    pub fn after_counter_signing(&self, values: u64, now: UnixTime) -> Result<Self, Refusal> {
         if self.purpose != Purpose::Seal {
             return Err(Refusal::NotAllowed(Reason::Purpose));
         }
@@ -257,7 +258,10 @@ impl KeyAttributes {
         if now >= self.not_after {
             return Err(Refusal::NotAllowed(Reason::Time));
         }
-        Ok(())
+        let signatures = self.used.signatures.checked_add(values);
+        let mut next = self.clone();
+        next.used.signatures = signatures.ok_or(Refusal::NotAllowed(Reason::Uses))?;
+        Ok(next)
     }
 
     pub(crate) fn here(&self) -> Result<(), Refusal> {

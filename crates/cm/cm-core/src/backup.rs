@@ -15,7 +15,7 @@ use core_types::bytes::{b64u, from_b64u};
 use core_types::{Digest32, KeyId, Random, SecretBytes, UnixTime};
 use jose::{Jwk, SigningKey};
 use serde::{Deserialize, Serialize};
-use store_kit::{Row, Sql, StoreError, sql};
+use store_kit::{Row, Sql, StoreError, Tx, sql};
 
 use crate::mark;
 use crate::module::Module;
@@ -25,6 +25,7 @@ use crate::switch::{self, Switched};
 use crate::vault::{RootSecret, Vault};
 
 mod restore;
+mod there;
 
 pub use restore::{RestoreReport, Restoring, restore, target};
 
@@ -165,8 +166,8 @@ enum Item {
 }
 
 impl Module {
-    /// Writes a backup of all keys, recorded in the audit log before its last line. Blocks on file writes: not for a
-    /// serving task.
+    /// Writes a backup of all keys as they are at one moment, recorded in the audit log before its last line. What happens to them
+    /// meanwhile, the log says to a restore. Blocks on file writes: not for a serving task.
     ///
     /// # Errors
     /// [`BackupError`]; then the file has no valid end and is refused by a restore.
@@ -191,9 +192,11 @@ impl Module {
         writer.line(&serde_json::to_string(&head).map_err(|_| BackupError::Malformed("head"))?)?;
         let mut keys = 0;
         let mut after = String::new();
+        // One snapshot for all of it: a key that is destroyed meanwhile isn't in it twice, as a key and as a tombstone.
+        let mut tx = self.store.read("cm-backup").await?;
         let query =
             "SELECT id, version, attributes, sealed FROM cm_key WHERE id > $1 ORDER BY id LIMIT $2";
-        while let Some(rows) = self.page(sql(query), "id", &mut after).await? {
+        while let Some(rows) = page(&mut tx, sql(query), "id", &mut after).await? {
             for row in &rows {
                 let (id, version, attributes) = (
                     row.text("id")?,
@@ -213,7 +216,8 @@ impl Module {
                 })?;
             }
         }
-        self.rest(&mut writer, made).await?;
+        self.rest(&mut tx, &mut writer, made).await?;
+        drop(tx);
         let (rows, digest) = (writer.rows, writer.digest());
         let report = BackupReport {
             id,
@@ -245,10 +249,15 @@ impl Module {
     }
 
     /// Tombstones, public keys, what officers approved, the module's own secrets, and the orders of the last day.
-    async fn rest(&self, writer: &mut Writer<'_>, made: UnixTime) -> Result<(), BackupError> {
+    async fn rest(
+        &self,
+        tx: &mut Tx,
+        writer: &mut Writer<'_>,
+        made: UnixTime,
+    ) -> Result<(), BackupError> {
         let mut after = String::new();
         let query = "SELECT id, version, pending, sealed FROM cm_tombstone WHERE id > $1 ORDER BY id LIMIT $2";
-        while let Some(rows) = self.page(sql(query), "id", &mut after).await? {
+        while let Some(rows) = page(tx, sql(query), "id", &mut after).await? {
             for row in &rows {
                 writer.item(&Item::Tombstone {
                     id: row.text("id")?,
@@ -260,7 +269,7 @@ impl Module {
         }
         let mut after = String::new();
         let query = "SELECT spki, key FROM cm_public_key WHERE spki > $1 ORDER BY spki LIMIT $2";
-        while let Some(rows) = self.page(sql(query), "spki", &mut after).await? {
+        while let Some(rows) = page(tx, sql(query), "spki", &mut after).await? {
             for row in &rows {
                 let (spki, key) = (row.text("spki")?, row.text("key")?);
                 writer.item(&Item::PublicKey { spki, key })?;
@@ -268,7 +277,7 @@ impl Module {
         }
         let mut after = String::new();
         let query = "SELECT id, at, sealed FROM cm_approval WHERE id > $1 ORDER BY id LIMIT $2";
-        while let Some(rows) = self.page(sql(query), "id", &mut after).await? {
+        while let Some(rows) = page(tx, sql(query), "id", &mut after).await? {
             for row in &rows {
                 writer.item(&Item::Approval {
                     id: row.text("id")?,
@@ -277,10 +286,9 @@ impl Module {
                 })?;
             }
         }
-        let mut tx = self.store.read("cm-backup").await?;
-        let (Switched { serial, enabled }, _) = switch::read(&mut tx, &self.vault).await?;
+        let (Switched { serial, enabled }, _) = switch::read(tx, &self.vault).await?;
         writer.item(&Item::Switch { serial, enabled })?;
-        for (id, version, sealed) in mark::all(&mut tx).await? {
+        for (id, version, sealed) in mark::all(tx).await? {
             writer.item(&Item::Mark {
                 id,
                 version,
@@ -302,7 +310,7 @@ impl Module {
                 "SELECT id, at FROM cm_order WHERE at >= $1 AND id > $2 ORDER BY id LIMIT $3";
             sql(query).bind(made.0 - ORDERS_KEPT)
         };
-        while let Some(rows) = self.page(orders(), "id", &mut after).await? {
+        while let Some(rows) = page(tx, orders(), "id", &mut after).await? {
             for row in &rows {
                 let (id, at) = (row.text("id")?, row.int("at")?);
                 writer.item(&Item::Order { id, at })?;
@@ -310,23 +318,22 @@ impl Module {
         }
         Ok(())
     }
+}
 
-    /// The next rows after `after`, which is the last one's `key` then; nothing at the end. The statement wants that and a number.
-    async fn page(
-        &self,
-        query: Sql<'_>,
-        key: &'static str,
-        after: &mut String,
-    ) -> Result<Option<Vec<Row>>, BackupError> {
-        let mut tx = self.store.read("cm-backup").await?;
-        let query = query.bind(after.as_str()).bind(PAGE);
-        let rows = tx.fetch_all(query).await?;
-        let Some(last) = rows.last() else {
-            return Ok(None);
-        };
-        *after = last.text(key)?;
-        Ok(Some(rows))
-    }
+/// The next rows after `after`, which is the last one's `key` then; nothing at the end. The statement wants that and a number.
+async fn page(
+    tx: &mut Tx,
+    query: Sql<'_>,
+    key: &'static str,
+    after: &mut String,
+) -> Result<Option<Vec<Row>>, BackupError> {
+    let query = query.bind(after.as_str()).bind(PAGE);
+    let rows = tx.fetch_all(query).await?;
+    let Some(last) = rows.last() else {
+        return Ok(None);
+    };
+    *after = last.text(key)?;
+    Ok(Some(rows))
 }
 
 struct Writer<'w> {

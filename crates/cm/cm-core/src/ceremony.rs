@@ -199,6 +199,7 @@ impl Module {
             cause: DestroyCause::Officers,
         };
         let row: Result<_, Failed> = transaction!(self.store, "cm-ceremony", |tx| {
+            store::lock_key(tx, key).await?;
             self.take_ceremony(tx, approved, act, "destroy", now)
                 .await?;
             self.bury(tx, (key, 1, spki), end, Purpose::is_providers)

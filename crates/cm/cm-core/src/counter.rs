@@ -2,15 +2,15 @@
 //!
 //! What can't be counter-signed goes without: the signer's right is spent by then, and theirs is the signature that counts.
 
-use audit_log::Event;
 use cm_api::order::CounterSign;
-use cm_api::{Executed, OrderBody, OrderKind, Refusal, SignItem};
+use cm_api::{Executed, Refusal, SignItem};
 use core_types::{B64, sha256};
 use pki::counter;
 use store_kit::Tx;
 
+use crate::attributes::KeyAttributes;
 use crate::module::Module;
-use crate::store::{Failed, KeyRow};
+use crate::store::{self, Failed, KeyRow};
 
 /// A key of purpose *seal* that may be used now, and the certificate that names it.
 pub(crate) struct Sealing {
@@ -18,60 +18,67 @@ pub(crate) struct Sealing {
     certificate: B64,
 }
 
+impl Sealing {
+    pub(crate) fn attributes(&self) -> &KeyAttributes {
+        &self.row.attributes
+    }
+
+    /// After the commit: an older row of the key isn't taken any more.
+    pub(crate) fn note(&self, module: &Module) {
+        let key = self.row.attributes.key.as_str();
+        module.seen.note(key, self.row.row_version + 1);
+    }
+}
+
 impl Module {
-    /// Finds the key, and records its use together with that of the signer's key. Nothing where it may not be used: the
-    /// caller alerts.
+    /// Finds the key, and counts its use in its row, once for all values of the order. Nothing where it may not be used, or where
+    /// its row isn't what this module wrote last: the caller alerts.
+    ///
+    /// The row is locked before it is read, so that orders of many signers wait for each other there and none starts again; and
+    /// before anything is recorded, as every transaction takes rows before the log.
     pub(crate) async fn sealing(
         &self,
         tx: &mut Tx,
-        order: &OrderBody,
         wanted: &CounterSign,
+        values: u32,
     ) -> Result<Option<Sealing>, Failed> {
-        let OrderKind::Sign {
-            items,
-            act,
-            proof,
-            step,
-            attempt,
-            ..
-        } = &order.kind
-        else {
-            return Ok(None);
-        };
-        let row = match self.sealing_key(tx, wanted).await {
+        let (row, next) = match self.sealing_key(tx, wanted, values).await {
             Err(Failed::Refused(refusal)) => {
                 tracing::error!(%refusal, key = %wanted.key, "values can't be counter-signed");
                 return Ok(None);
             }
+            Err(Failed::Tampered) => {
+                tracing::error!(
+                    key = %wanted.key,
+                    "values can't be counter-signed: the key's row was altered or set back"
+                );
+                return Ok(None);
+            }
             found => found?,
         };
-        let event = Event::KeyUsed {
-            key: wanted.key.clone(),
-            owner: row.attributes.owner.clone(),
-            alg: row.attributes.alg.csr_alg(),
-            count: u32::try_from(items.len()).map_err(|_| Refusal::Malformed)?,
-            act: *act,
-            proof: *proof,
-            order: order.order,
-            step: *step,
-            attempt: *attempt,
-        };
-        self.audit.append(tx, event, self.clock.now()).await?;
+        store::update_key(tx, &self.vault, self.random.as_ref(), &row, &next).await?;
         Ok(Some(Sealing {
             row,
             certificate: wanted.certificate.clone(),
         }))
     }
 
-    async fn sealing_key(&self, tx: &mut Tx, wanted: &CounterSign) -> Result<KeyRow, Failed> {
+    /// Its row, and the attributes after this use.
+    async fn sealing_key(
+        &self,
+        tx: &mut Tx,
+        wanted: &CounterSign,
+        values: u32,
+    ) -> Result<(KeyRow, KeyAttributes), Failed> {
         let certificate = pki::Certificate::parse(&wanted.certificate.0);
         let certificate = certificate.map_err(|_| Refusal::Malformed)?;
         let spki = sha256(&[certificate.spki()]);
+        store::lock_key(tx, &wanted.key).await?;
         let row = self.key_for_use(tx, &wanted.key, 1, spki).await?;
-        row.attributes.may_counter_sign(self.clock.now())?;
-        let alg = row.attributes.alg;
-        self.approved(alg, alg.csr_alg())?;
-        Ok(row)
+        let attributes = &row.attributes;
+        let next = attributes.after_counter_signing(values.into(), self.clock.now())?;
+        self.approved(attributes.alg, attributes.alg.csr_alg())?;
+        Ok((row, next))
     }
 
     /// Counter-signs every value, or none.

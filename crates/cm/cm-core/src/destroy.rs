@@ -38,6 +38,12 @@ pub(crate) struct TombstoneRow {
     body: Tombstone,
 }
 
+impl TombstoneRow {
+    pub(crate) fn attributes(&self) -> &KeyAttributes {
+        &self.body.attributes
+    }
+}
+
 /// Tombstones that are looked at in one go.
 const AT_ONCE: i64 = 100;
 /// How long the values of an act wait for the erasing of the key that was for it alone.

@@ -235,7 +235,7 @@ impl Module {
         request: Option<Digest32>,
     ) -> Result<(), ModuleError> {
         let stored: Result<bool, Failed> = transaction!(self.store, "cm-generated", |tx| {
-            if !store::first_of_its_kind(tx, attributes).await? {
+            if !store::first_of_its_kind(tx, attributes.spki, attributes.key.as_str()).await? {
                 return Ok::<_, Failed>(false);
             }
             let random = self.random.as_ref();

@@ -88,7 +88,7 @@ impl Module {
         };
         let attributes = self.imported(&import, alg, &made, now);
         let stored: Result<bool, Failed> = transaction!(self.store, "cm-imported", |tx| {
-            if !store::first_of_its_kind(tx, &attributes).await? {
+            if !store::first_of_its_kind(tx, attributes.spki, attributes.key.as_str()).await? {
                 return Ok::<_, Failed>(false);
             }
             let random = self.random.as_ref();

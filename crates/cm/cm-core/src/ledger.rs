@@ -6,20 +6,19 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use audit_log::{AuditError, Summary as _};
+use cm_api::Order;
 use cm_api::order::MAX_ATTEMPTS;
-use cm_api::{Order, Refusal};
-use core_types::{DestroyCause, Digest32, KeyId, UnixTime};
+use core_types::{DestroyCause, Digest32, UnixTime};
 use serde::{Deserialize, Serialize};
-use store_kit::{Seen, Tx, sql};
 
 use crate::attributes::Tree;
-use crate::module::Module;
 use crate::office::InOffice;
-use crate::store::{self, Failed};
 use crate::switch::Switched;
 
+mod compare;
 mod summary;
+
+pub use compare::Scrubbed;
 
 /// Facts from the log. Feed it every entry, in any order.
 #[derive(Debug, Clone, Default)]
@@ -63,6 +62,15 @@ pub(crate) struct Life {
     pub(crate) checkpoint: Option<Tree>,
     /// How it was destroyed, if that was in the time of this log.
     pub(crate) end: Option<End>,
+    /// SHA-256 of its SubjectPublicKeyInfo; nothing where only what an earlier build noted tells of the key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) spki: Option<Digest32>,
+    /// Of one comparison: its row was met.
+    #[serde(skip)]
+    met: bool,
+    /// Of one comparison: its public key stands where duplicates are looked for.
+    #[serde(skip)]
+    listed: bool,
 }
 
 /// The end of a key.
@@ -100,6 +108,7 @@ struct Detail {
     backup: Option<Digest32>,
     digest: Option<Digest32>,
     reason: Option<serde_json::Value>,
+    spki: Option<Digest32>,
     signatures: Option<u64>,
     #[serde(default)]
     csr: bool,
@@ -204,6 +213,7 @@ impl Ledger {
             return Ok(());
         };
         let life = self.keys.entry(key).or_default();
+        life.spki = life.spki.or(detail.spki);
         match entry.kind.as_str() {
             "key.generated" | "key.imported" => life.made = true,
             "key.used" => life.signatures += detail.count.ok_or(NotAnEntry)?,
@@ -226,6 +236,7 @@ impl Ledger {
                     cause: cause.map_err(|_| NotAnEntry)?,
                 });
             }
+            "key.not-restored" => life.destroyed = true,
             "key.restored" if detail.destroyed => life.destroyed = true,
             "key.restored" => {
                 life.made = true;
@@ -239,8 +250,8 @@ impl Ledger {
         Ok(())
     }
 
-    pub(crate) fn life(&self, key: &KeyId) -> Life {
-        self.keys.get(key.as_str()).copied().unwrap_or_default()
+    pub(crate) fn life(&self, key: &str) -> Life {
+        self.keys.get(key).copied().unwrap_or_default()
     }
 
     /// What two officers decided last.
@@ -284,10 +295,10 @@ impl Ledger {
         self.backups.get(&id).copied().flatten()
     }
 
-    /// Names of keys that were made and not destroyed.
-    pub(crate) fn alive(&self) -> impl Iterator<Item = &str> {
-        let alive = self.keys.iter().filter(|(_, l)| l.made && !l.destroyed);
-        alive.map(|(key, _)| key.as_str())
+    /// Every key that was made, whatever became of it.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = (&str, &Life)> {
+        let made = self.keys.iter().filter(|(_, l)| l.made || l.destroyed);
+        made.map(|(key, life)| (key.as_str(), life))
     }
 
     /// Orders that were admitted, and when.
@@ -296,192 +307,9 @@ impl Ledger {
     }
 }
 
-/// What the comparison found.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Scrubbed {
-    /// Rows that were compared.
-    pub keys: u64,
-    /// Rows that don't open, or are older than the log says; these keys aren't used any more.
-    pub set_back: Vec<KeyId>,
-    /// Rows of keys that are destroyed.
-    pub revived: Vec<KeyId>,
-    /// Keys whose row is gone.
-    pub missing: Vec<String>,
-}
-
-const PAGE: i64 = 500;
-
-impl Module {
-    /// Checks the audit log in this store, and compares every row with it. What is found wrong is stopped and alarmed. To
-    /// be run before serving and now and then; reads the whole log.
-    ///
-    /// # Errors
-    /// [`Refusal::NotOperational`] when the store can't be read, and when the log was altered; then the module is in its
-    /// error state.
-    pub async fn scrub(&self) -> Result<Scrubbed, Refusal> {
-        // The log first: a row may be newer than what was read of the log, and never older.
-        let ledger = match self.own_ledger().await {
-            Ok(ledger) => ledger,
-            Err(AuditError::Store(error)) => return Err(self.fail(error.into())),
-            Err(error) => {
-                tracing::error!(%error, "the module's audit log isn't what the module wrote");
-                return Err(self.altered("cm-log-altered").await);
-            }
-        };
-        // The mark that refuses an older table was set back or taken away, or another node has a later table since.
-        let own = (self.policy.version(), self.policy.table());
-        let last = ledger.algorithms().map(|last| (last.version, last.table));
-        if last != Some(own) {
-            return Err(self.altered("cm-algorithms-older").await);
-        }
-        // The same of the officers: their row was set back or taken away, or another node has a later list since.
-        if ledger.officers() != Some(self.in_office) {
-            return Err(self.altered("cm-officers-altered").await);
-        }
-        match self.errors_are_kept(&ledger).await {
-            Ok(true) => {}
-            Ok(false) => return Err(self.altered("cm-errors-altered").await),
-            Err(Failed::Tampered) => return Err(self.altered("cm-rows-altered").await),
-            Err(failed) => return Err(self.fail(failed)),
-        }
-        self.logged(ledger.last_order);
-        let done = match self.compare(&ledger).await {
-            Ok(done) => done,
-            Err(Failed::Tampered) => return Err(self.altered("cm-rows-altered").await),
-            Err(failed) => return Err(self.fail(failed)),
-        };
-        for key in done.set_back.iter().chain(&done.revived) {
-            self.seen.note(key.as_str(), Seen::NEVER);
-        }
-        for (found, what) in [
-            (done.set_back.len(), "cm-row-set-back"),
-            (done.revived.len(), "cm-row-revived"),
-            (done.missing.len(), "cm-row-missing"),
-        ] {
-            if found > 0 {
-                tracing::error!(
-                    found,
-                    what,
-                    "rows of the module don't agree with its audit log"
-                );
-                self.alarm(what).await;
-            }
-        }
-        Ok(done)
-    }
-
-    async fn compare(&self, ledger: &Ledger) -> Result<Scrubbed, Failed> {
-        if let Some(last) = ledger.switched()
-            && self.switch.now().serial < last.serial
-        {
-            self.switch.note(last, last.serial, self.clock.now());
-            self.alarm("cm-switch-set-back").await;
-        }
-        let mut done = Scrubbed::default();
-        let mut here = std::collections::HashSet::new();
-        let mut after = String::new();
-        loop {
-            let mut tx = self.store.read("cm-scrub").await?;
-            let ids = page(&mut tx, &after).await?;
-            let Some(last) = ids.last().cloned() else {
-                break;
-            };
-            for id in ids {
-                let key = KeyId::parse(id.as_str()).map_err(|_| Failed::Tampered)?;
-                let life = ledger.life(&key);
-                done.keys += 1;
-                if life.destroyed {
-                    done.revived.push(key);
-                } else {
-                    match store::load_key(&mut tx, &self.vault, &key).await {
-                        Ok(row) if !older(&row.attributes.used, life) => {}
-                        // Destroyed since the page was read.
-                        Err(Failed::Refused(_)) => {}
-                        Err(Failed::Store(error)) => return Err(error.into()),
-                        Ok(_) | Err(Failed::Tampered) => done.set_back.push(key),
-                    }
-                }
-                here.insert(id);
-            }
-            after = last;
-        }
-        let mut tx = self.store.read("cm-scrub").await?;
-        for id in ledger.alive().filter(|id| !here.contains(*id)) {
-            let key = KeyId::parse(id).map_err(|_| Failed::Tampered)?;
-            if self.tombstone(&mut tx, &key).await?.is_none() {
-                done.missing.push(id.to_owned());
-            }
-        }
-        Ok(done)
-    }
-
-    /// What this store's own log says, with every chain code and the tree computed anew. Which columns beside the entries
-    /// claim what isn't looked at.
-    async fn own_ledger(&self) -> Result<Ledger, AuditError> {
-        let mut ledger = Ledger::default();
-        let read = audit_log::read_back(&self.audit, &self.store, |told| ledger.take(told));
-        read.await?;
-        Ok(ledger)
-    }
-
-    /// Something that is written by the module alone was written by somebody else: nothing can be told any more, so that
-    /// nothing is executed until a restart finds all in order.
-    async fn altered(&self, what: &'static str) -> Refusal {
-        self.alarm(what).await;
-        self.latch_here(what).await;
-        Refusal::NotOperational
-    }
-}
-
-async fn page(tx: &mut Tx, after: &str) -> Result<Vec<String>, Failed> {
-    let query = sql("SELECT id FROM cm_key WHERE id > $1 ORDER BY id LIMIT $2");
-    let rows = tx.fetch_all(query.bind(after).bind(PAGE)).await?;
-    rows.iter().map(|row| Ok(row.text("id")?)).collect()
-}
-
-fn older(used: &crate::attributes::KeyUse, life: Life) -> bool {
-    used.signatures < life.signatures
-        || (life.csr && !used.csr)
-        || (life.handed_over && !used.handed_over)
-        || (life.wrong && !used.wrong)
-        || Tree::later(used.checkpoint, life.checkpoint) != used.checkpoint
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::attributes::KeyUse;
-
-    // shows: T-KEY-ATTR-ALTER, III-3-3-key-attribute-integrity
-    #[test]
-    fn a_row_that_knows_less_than_the_log_is_older() {
-        let (used, life) = (KeyUse::default(), Life::default());
-        assert!(!older(&used, life));
-        for newer in [
-            Life {
-                signatures: 1,
-                ..life
-            },
-            Life { csr: true, ..life },
-            Life {
-                handed_over: true,
-                ..life
-            },
-            Life {
-                wrong: true,
-                ..life
-            },
-            Life {
-                checkpoint: Some(Tree {
-                    size: 0,
-                    root: Digest32([1; 32]),
-                }),
-                ..life
-            },
-        ] {
-            assert!(older(&used, newer), "{newer:?}");
-        }
-    }
 
     // shows: T-USE-SAP-REPLAY
     #[test]
@@ -495,5 +323,34 @@ mod tests {
         let spent: Vec<_> = ledger.orders().map(|(order, _)| *order).collect();
         assert_eq!(spent.len(), 2);
         assert!(spent.contains(&Order::name(act, 3, 0)) && spent.contains(&other));
+    }
+
+    // shows: T-REG-IMP-DUPLICATE
+    #[test]
+    fn the_public_half_of_every_key_is_known_whatever_became_of_it() {
+        let spki = Digest32([7; 32]);
+        let told = [
+            ("key.generated", ""),
+            ("key.imported", ""),
+            ("key.restored", r#""signatures":0,"destroyed":true,"#),
+            ("key.restored", r#""signatures":0,"#),
+            ("key.not-restored", ""),
+        ];
+        for (kind, more) in told {
+            let mut ledger = Ledger::default();
+            let entry = format!(
+                r#"{{"zone":"cm","at":7,"kind":"{kind}","detail":{{{more}"key":"k","spki":"{spki}"}}}}"#
+            );
+            ledger.read(&entry).unwrap();
+            let keys: Vec<_> = ledger.keys().collect();
+            assert!(matches!(keys[..], [("k", life)] if life.spki == Some(spki)), "{kind}");
+        }
+        let mut ledger = Ledger::default();
+        let entry = format!(
+            r#"{{"zone":"cm","at":7,"kind":"key.not-restored","detail":{{"key":"k","spki":"{spki}"}}}}"#
+        );
+        ledger.read(&entry).unwrap();
+        let gone = ledger.life("k").destroyed;
+        assert!(gone, "its row, if somebody has it, is none");
     }
 }

@@ -308,7 +308,7 @@ impl Module {
             audit,
             vault,
             cache: KeyCache::default(),
-            seen: Seen::default(),
+            seen: Seen::lasting(),
             clock,
             random,
             random_told: AtomicBool::new(false),

@@ -224,6 +224,7 @@ impl Module {
             };
             let done: Result<Option<i64>, Failed> =
                 transaction!(self.store, "cm-rewrapped", |tx| {
+                    store::lock_key(tx, key).await?;
                     let row = match self.newest(tx, key).await {
                         Err(Failed::Refused(_)) => return Ok(Some(0)),
                         row => row?,

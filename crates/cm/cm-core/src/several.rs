@@ -5,7 +5,11 @@
 //! and a key waits for its device. A device that fails its test is left out for good, one that doesn't answer is left alone
 //! until it passes its tests again, and the others go on; a call whose outcome is unknown is never repeated elsewhere. Each
 //! change is told as an alarm ([`Backend::news`]).
+//!
+//! One that isn't there at the start keeps the others from nothing. It is waited for, and used when it has proven itself as at a start
+//! ([`Awaited`]); nothing rests on what it may be until then.
 
+mod begin;
 mod member;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,6 +19,7 @@ use cm_api::rpc::{self, MemberState};
 use core_types::{KeyAlg, Level, SecretBytes, SigAlg};
 
 use crate::backend::{Backend, Fault, NO_WRAPPING_KEY, NewKey, PrivateKey};
+pub use begin::{Awaited, Declared, Device, NotOpen};
 use member::{Member, elsewhere, lack};
 
 /// How often devices that replicate are asked whether they have by now what another one has.
@@ -36,55 +41,39 @@ struct Inner {
 }
 
 impl Several {
-    /// Joins back ends of one kind. Nothing for none, for more than 255, and for different kinds.
-    pub fn new(backends: Vec<Arc<dyn Backend>>, shared: bool) -> Option<Self> {
-        let first = backends.first()?.name();
-        if backends.len() > 255 || backends.iter().any(|b| b.name() != first) {
-            return None;
-        }
-        Some(Self(Arc::new(Inner {
-            members: backends.into_iter().map(Member::new).collect(),
+    /// Joins back ends of one kind. Nothing where none is there, for more than 255, and for different kinds.
+    pub fn new<D: Into<Device>>(
+        devices: impl IntoIterator<Item = D>,
+        shared: bool,
+    ) -> Option<Self> {
+        let devices = devices.into_iter().map(|device| Member::new(device.into()));
+        let inner = Inner {
+            members: devices.collect(),
             shared,
             next: AtomicUsize::new(0),
             news: Mutex::default(),
-        })))
+        };
+        let mut there = inner.members.iter().filter_map(Member::backend);
+        let first = there.next()?.name();
+        if inner.members.len() > 255 || there.any(|b| b.name() != first) {
+            return None;
+        }
+        for (index, member) in (0..).zip(&inner.members) {
+            if member.state() == MemberState::Awaited {
+                inner.tell(index, Some("cm-device-awaited"));
+            }
+        }
+        Some(Self(Arc::new(inner)))
     }
 
-    /// Tries whether keys are shared where they are said to be: what each device makes, every other one can use. To be called
-    /// before anything else.
+    /// Tries whether keys are shared where they are said to be: what each device makes, every other one can use. A device that
+    /// can't be asked is waited for from now on, like one that wasn't there. To be called before anything else.
     ///
     /// # Errors
-    /// [`Fault::Unfit`] when a device can't use what another one made; other [`Fault`]s when one can't be asked.
+    /// [`Fault::Unfit`] when a device can't use what another one made, [`Fault::Locked`] when one refuses the PIN; other [`Fault`]s when none
+    /// is left.
     pub fn check(&self) -> Result<(), Fault> {
-        if !self.0.shared {
-            return Ok(());
-        }
-        let alg = KeyAlg::P256;
-        for maker in &self.0.members {
-            let made = maker.backend.generate(alg)?;
-            let used = self.0.members.iter().try_for_each(|other| {
-                let mut last = Fault::Unfit("");
-                for _ in 0..TRIES {
-                    match other.backend.load(alg, &made.material) {
-                        Ok(key) if key.spki() == made.spki => return Ok(()),
-                        Ok(_) => return Err(Fault::Unfit("another key under the same name")),
-                        Err(fault) => last = fault,
-                    }
-                }
-                Err(last)
-            });
-            // All are asked, also after one that is away.
-            let erased = maker.backend.elsewhere(&made.material).map(|place| {
-                let each = self.0.members.iter().map(|m| m.backend.erase(&place));
-                each.fold(Ok(()), Result::and)
-            });
-            used.map_err(|fault| match fault {
-                Fault::Unfit(_) => Fault::Unfit("a device can't use the keys of another one"),
-                fault => fault,
-            })?;
-            erased.unwrap_or(Ok(()))?;
-        }
-        Ok(())
+        self.0.begin()
     }
 }
 
@@ -100,10 +89,24 @@ impl Inner {
             match member.state() {
                 MemberState::Well | MemberState::Away => well.push((index, member)),
                 MemberState::Resting => resting.push((index, member)),
-                MemberState::Out => {}
+                MemberState::Out | MemberState::Awaited => {}
             }
         }
         if well.is_empty() { resting } else { well }
+    }
+
+    fn name(&self) -> &'static str {
+        let mut there = self.members.iter().filter_map(Member::backend);
+        there.next().map_or("", |backend| backend.name())
+    }
+
+    /// Why nobody can be asked.
+    fn nobody(&self) -> Fault {
+        let awaited = |m: &Member| m.state() == MemberState::Awaited;
+        match self.members.iter().any(awaited) {
+            true => Fault::Unavailable("no device is there"),
+            false => Fault::Broken("no device is left"),
+        }
     }
 
     fn tell(&self, index: u8, what: Option<&'static str>) {
@@ -130,7 +133,10 @@ impl Inner {
         let turn = self.turn();
         let all = turn.len() == self.members.len();
         for (index, member) in turn {
-            let answer = call(index, member.backend.as_ref());
+            let Some(device) = member.in_use() else {
+                continue;
+            };
+            let answer = call(index, device);
             match self.noted(index, member, answer) {
                 Ok(done) => {
                     for (index, member) in lacking {
@@ -155,16 +161,17 @@ impl Inner {
                 "a device that may have the key is left alone",
             )),
             Some(fault) => Err(fault),
-            None => Err(Fault::Broken("no device is left")),
+            None => Err(self.nobody()),
         }
     }
 
-    fn member(&self, index: u8) -> Result<&Member, Fault> {
+    fn member(&self, index: u8) -> Result<(&Member, &dyn Backend), Fault> {
         let member = self.members.get(usize::from(index));
-        match member {
-            Some(member) if member.state() != MemberState::Out => Ok(member),
-            Some(_) => Err(Fault::Unavailable("the key's device is left out")),
-            None => Err(Fault::Unfit("the key's device isn't configured")),
+        let member = member.ok_or(Fault::Unfit("the key's device isn't configured"))?;
+        match (member.state(), member.in_use()) {
+            (_, Some(device)) => Ok((member, device)),
+            (MemberState::Out, None) => Err(Fault::Unavailable("the key's device is left out")),
+            (_, None) => Err(Fault::Unavailable("the key's device isn't there yet")),
         }
     }
 
@@ -174,8 +181,8 @@ impl Inner {
         index: u8,
         call: impl FnOnce(&dyn Backend) -> Result<T, Fault>,
     ) -> Result<T, Fault> {
-        let member = self.member(index)?;
-        self.noted(index, member, call(member.backend.as_ref()))
+        let (member, device) = self.member(index)?;
+        self.noted(index, member, call(device))
     }
 
     /// Asks all of them, none of which may be missing.
@@ -223,33 +230,37 @@ impl Inner {
 
 impl Backend for Several {
     fn name(&self) -> &'static str {
-        self.0.members.first().map_or("", |m| m.backend.name())
+        self.0.name()
     }
 
     fn ceiling(&self) -> Level {
-        let levels = self.0.members.iter().map(|m| m.backend.ceiling());
+        let levels = self.0.members.iter().map(Member::ceiling);
         levels.min().unwrap_or(Level::One)
     }
 
+    /// Of those that were seen.
     fn device(&self) -> Option<String> {
-        let all = self.0.members.iter().map(|m| m.backend.device());
+        let seen = self.0.members.iter();
+        let seen = seen.filter(|m| m.state() != MemberState::Awaited);
+        let all = seen.filter_map(Member::backend).map(Backend::device);
         all.collect::<Option<Vec<_>>>().map(|d| d.join("; "))
     }
 
+    /// Of all in which a key may be kept.
     fn declaration(&self) -> Option<String> {
-        let all = self.0.members.iter().map(|m| m.backend.declaration());
+        let all = self.0.members.iter().map(Member::declaration);
         all.collect::<Option<Vec<_>>>().map(|d| d.join("; "))
     }
 
-    /// Every device is tested; one that passes is enough.
+    /// Every device that is there is tested; one that passes is enough.
     fn self_test(&self) -> Result<(), Fault> {
         let mut passed = false;
-        let mut last = Fault::Broken("no device is left");
+        let mut last = self.0.nobody();
         for (index, member) in (0..).zip(&self.0.members) {
-            if member.state() == MemberState::Out {
+            let Some(device) = member.in_use() else {
                 continue;
-            }
-            match self.0.noted(index, member, member.backend.self_test()) {
+            };
+            match self.0.noted(index, member, device.self_test()) {
                 Ok(()) => passed = true,
                 Err(fault) => {
                     tracing::error!(index, %fault, "a device failed its test");
@@ -356,58 +367,68 @@ impl Backend for Several {
         })
     }
 
+    /// They are of one kind: where one isn't open yet, another one tells what a place in it is.
     fn elsewhere(&self, material: &SecretBytes) -> Option<SecretBytes> {
+        let mut there = self.0.members.iter().filter_map(Member::backend);
         if self.0.shared {
-            let mut members = self.0.members.iter();
-            return members.find_map(|m| m.backend.elsewhere(material));
+            return there.find_map(|device| device.elsewhere(material));
         }
         let (index, own) = self.0.untag(material).ok()?;
         let member = self.0.members.get(usize::from(index))?;
-        let place = member.backend.elsewhere(&own)?;
+        let device = member.backend().or_else(|| there.next())?;
+        let place = device.elsewhere(&own)?;
         Some(self.0.tag(index, &place))
     }
 
-    /// In every device that may have it; done when all have said so.
+    /// In every device that may have it; done when all have said so. All are asked, also after one that is away.
     fn erase(&self, place: &SecretBytes) -> Result<(), Fault> {
         if !self.0.shared {
             let (index, own) = self.0.untag(place)?;
             return self.0.own(index, |device| device.erase(&own));
         }
-        self.0
-            .members
-            .iter()
-            .try_for_each(|m| m.backend.erase(place))
+        let erased = self.0.members.iter().map(|member| match member.backend() {
+            Some(device) => device.erase(place),
+            None => Err(Fault::Unavailable(
+                "a device that may have the key isn't there yet",
+            )),
+        });
+        erased.fold(Ok(()), Result::and)
     }
 
     fn tidy(&self) {
-        for member in &self.0.members {
-            member.backend.tidy();
+        for device in self.0.members.iter().filter_map(Member::backend) {
+            device.tidy();
         }
     }
 
     fn look(&self) {
         for (index, member) in (0..).zip(&self.0.members) {
             self.0.tell(index, member.look());
+            if member.state() == MemberState::Awaited {
+                self.0.take_in(index, member);
+            }
         }
     }
 
-    /// One device that works is reason enough to go on, also where the others have keys of their own.
+    /// One device that works is reason enough to go on, also where the others have keys of their own; one that hasn't come yet is
+    /// none.
     fn stuck(&self) -> bool {
-        let left = |m: &&Member| m.state() != MemberState::Out;
-        let left: Vec<_> = self.0.members.iter().filter(left).collect();
-        !left.is_empty() && left.iter().all(|m| m.backend.stuck())
+        let used = self.0.members.iter().filter_map(Member::in_use);
+        let mut used = used.peekable();
+        used.peek().is_some() && used.all(Backend::stuck)
     }
 
     fn news(&self) -> Vec<&'static str> {
         let mut news = self.0.news.lock().unwrap_or_else(PoisonError::into_inner);
         let mut told = std::mem::take(&mut *news);
-        told.extend(self.0.members.iter().flat_map(|m| m.backend.news()));
+        let there = self.0.members.iter().filter_map(Member::backend);
+        told.extend(there.flat_map(Backend::news));
         told
     }
 
     fn members(&self) -> Vec<rpc::Member> {
         let of = |member: &Member| rpc::Member {
-            device: member.backend.device(),
+            device: member.backend().and_then(Backend::device),
             state: member.state(),
         };
         self.0.members.iter().map(of).collect()

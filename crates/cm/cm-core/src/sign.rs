@@ -6,9 +6,9 @@ use audit_log::Event;
 use cm_api::rpc::Reason;
 use cm_api::{Executed, ModuleError, OrderBody, OrderKind, Refusal, SignItem};
 use core_types::{B64, DestroyCause, Digest32, KeyAlg, KeyId, SigAlg, UnixTime, sha256};
-use store_kit::{Seen, transaction};
+use store_kit::{Seen, Tx, transaction};
 
-use crate::attributes::{ByAct, Purpose};
+use crate::attributes::{ByAct, KeyAttributes, Purpose};
 use crate::backend::{Fault, NO_WRAPPING_KEY, PrivateKey};
 use crate::cache::cache_name;
 use crate::execute::on_thread;
@@ -21,9 +21,9 @@ use crate::wait::Pauses;
 /// No value begins after the end of its order. No fault of the device.
 const OVER: Fault = Fault::Unavailable("the order is over");
 
-/// Why a try brought no values.
+/// Why a try didn't bring all values.
 enum Missed {
-    /// The device is away, and surely no value came into being.
+    /// The device is away, and of what is missing surely no value came into being.
     Away,
     /// Anything else: not to be tried again.
     Ended(ModuleError),
@@ -112,9 +112,13 @@ impl Module {
             self.approved(row.attributes.alg, alg)?;
             let next = row.attributes.after_signing(alg, &by, now)?;
             store::update_key(tx, &self.vault, self.random.as_ref(), &row, &next).await?;
-            let event = Event::KeyUsed {
-                key: key.clone(),
-                owner: row.attributes.owner.clone(),
+            let sealing = match counter_sign {
+                Some(wanted) => self.sealing(tx, wanted, count).await?,
+                None => None,
+            };
+            let used = |of: &KeyAttributes, alg| Event::KeyUsed {
+                key: of.key.clone(),
+                owner: of.owner.clone(),
                 alg,
                 count,
                 act,
@@ -123,16 +127,18 @@ impl Module {
                 step: *step,
                 attempt: *attempt,
             };
-            self.audit.append(tx, event, now).await?;
-            let sealing = match counter_sign {
-                Some(wanted) => self.sealing(tx, order, wanted).await?,
-                None => None,
-            };
+            let mut events = vec![used(&row.attributes, alg)];
+            if let Some(by) = &sealing {
+                events.push(used(by.attributes(), by.attributes().alg.csr_alg()));
+            }
+            self.audit.append_all(tx, &events, now).await?;
             Ok::<_, Failed>((row, sealing))
         });
         let (row, sealing) = taken.map_err(|failed| self.fail(failed))?;
-        if counter_sign.is_some() && sealing.is_none() {
-            self.alarm("cm-not-counter-signed").await;
+        match &sealing {
+            Some(by) => by.note(self),
+            None if counter_sign.is_some() => self.alarm("cm-not-counter-signed").await,
+            None => {}
         }
         self.seen.note(key.as_str(), row.row_version + 1);
         let done = self.values(&row, alg, items, Some(order.exp)).await;
@@ -178,6 +184,10 @@ impl Module {
         let of = &used.attributes;
         let noted: Result<Option<i64>, Failed> = transaction!(self.store, "cm-nothing", |tx| {
             store::note_nothing(tx, order).await?;
+            let next = match by.renewable {
+                true => self.without_items(tx, of, by).await?,
+                false => None,
+            };
             let event = Event::KeyGaveNothing {
                 key: of.key.clone(),
                 owner: of.owner.clone(),
@@ -187,15 +197,7 @@ impl Module {
                 attempt,
             };
             self.audit.append(tx, event, self.clock.now()).await?;
-            if !by.renewable {
-                return Ok::<_, Failed>(None);
-            }
-            let row = self.key(tx, &of.key, of.version, of.spki).await?;
-            let Some(next) = row.attributes.after_nothing(by) else {
-                return Ok(None);
-            };
-            store::update_key(tx, &self.vault, self.random.as_ref(), &row, &next).await?;
-            Ok(Some(row.row_version + 1))
+            Ok::<_, Failed>(next)
         });
         match noted {
             Ok(Some(version)) => self.seen.note(of.key.as_str(), version),
@@ -204,6 +206,21 @@ impl Module {
                 tracing::warn!(?failed, "that an order came to nothing couldn't be written");
             }
         }
+    }
+
+    /// Gives the items of an act back to it; answers the version of the key's row after that, if it is another one.
+    async fn without_items(
+        &self,
+        tx: &mut Tx,
+        of: &KeyAttributes,
+        by: &ByAct,
+    ) -> Result<Option<i64>, Failed> {
+        let row = self.key(tx, &of.key, of.version, of.spki).await?;
+        let Some(next) = row.attributes.after_nothing(by) else {
+            return Ok(None);
+        };
+        store::update_key(tx, &self.vault, self.random.as_ref(), &row, &next).await?;
+        Ok(Some(row.row_version + 1))
     }
 
     /// The table of approved algorithms has the last word at every use.
@@ -215,9 +232,8 @@ impl Module {
         }
     }
 
-    /// Signs all digests. The order is spent by now: while the device is away and surely no value came into being, it waits,
-    /// nearly to the end of the order at `end`, after which no value begins; without an end it doesn't wait. Only if not one value came
-    /// into being is a fault a definite *no*.
+    /// Signs all digests. The order is spent by now: while the device is away it waits, nearly to the end of the order at `end`,
+    /// after which no value begins; without an end it doesn't wait. Only if not one value came into being is a fault a definite *no*.
     pub(crate) async fn values(
         &self,
         row: &KeyRow,
@@ -225,12 +241,34 @@ impl Module {
         items: &[SignItem],
         end: Option<UnixTime>,
     ) -> Result<Executed, ModuleError> {
+        let mut made: Vec<Option<B64>> = vec![None; items.len()];
+        let done = self.all_values(row, alg, items, &mut made, end).await;
+        match done {
+            // Whatever ended the waiting: another attempt would give the items that have a value a second one.
+            Err(ModuleError::Refused(refusal)) if made.iter().any(Option::is_some) => {
+                tracing::warn!(%refusal, "an order ended with some of its values made");
+                Err(ModuleError::Unknown)
+            }
+            done => done,
+        }
+    }
+
+    /// Tries until all items have their value in `made`. After a moment without the device only those are tried again of which
+    /// surely none came into being.
+    async fn all_values(
+        &self,
+        row: &KeyRow,
+        alg: SigAlg,
+        items: &[SignItem],
+        made: &mut [Option<B64>],
+        end: Option<UnixTime>,
+    ) -> Result<Executed, ModuleError> {
         let now = self.clock.now();
         let mut pauses = Pauses::until(end.unwrap_or(now), now);
         let mut newest = None;
         loop {
             let row = newest.as_ref().unwrap_or(row);
-            match self.values_now(row, alg, items, end).await {
+            match self.values_now(row, alg, items, made, end).await {
                 Err(Missed::Away) => {}
                 Err(Missed::Ended(error)) => return Err(error),
                 Ok(done) => return Ok(done),
@@ -259,30 +297,35 @@ impl Module {
         read.await.map_err(|failed| self.fail(failed))
     }
 
-    /// Signs all digests at once, spread over the machine's cores.
+    /// Signs at once all digests that have no value in `made`, spread over the machine's cores.
     async fn values_now(
         &self,
         row: &KeyRow,
         alg: SigAlg,
         items: &[SignItem],
+        made: &mut [Option<B64>],
         end: Option<UnixTime>,
     ) -> Result<Executed, Missed> {
         // What was sealed for this order may be what the generator failed at.
         self.operational()?;
         let key = self.open(row).await?;
-        let share = items.len().div_ceil(service_kit::cores()).max(1);
-        let threads: Vec<_> = items
+        let all = items.iter().enumerate();
+        let missing: Vec<_> = all.filter(|(n, _)| made[*n].is_none()).collect();
+        let share = missing.len().div_ceil(service_kit::cores()).max(1);
+        let threads: Vec<_> = missing
             .chunks(share)
             .map(|chunk| {
-                let (key, chunk, clock) = (key.clone(), chunk.to_vec(), self.clock.clone());
+                let (key, clock) = (key.clone(), self.clock.clone());
+                let chunk = chunk.iter().map(|(n, item)| (*n, (*item).clone()));
+                let chunk: Vec<(usize, SignItem)> = chunk.collect();
                 on_thread(move || {
                     let mut values = Vec::with_capacity(chunk.len());
-                    for item in &chunk {
+                    for (n, item) in &chunk {
                         if end.is_some_and(|end| clock.now() >= end) {
                             return Ok((values, Some(OVER)));
                         }
                         match key.sign(alg, item.bytes()) {
-                            Ok(value) => values.push(B64(value)),
+                            Ok(value) => values.push((*n, B64(value))),
                             Err(fault) => return Ok((values, Some(fault))),
                         }
                     }
@@ -290,34 +333,37 @@ impl Module {
                 })
             })
             .collect();
-        let (mut values, mut faults) = (Vec::with_capacity(items.len()), Vec::new());
+        let mut faults = Vec::new();
         for thread in threads {
             match thread.await {
-                Ok((part, fault)) => {
-                    values.extend(part);
+                Ok((values, fault)) => {
+                    for (n, value) in values {
+                        made[n] = Some(value);
+                    }
                     faults.extend(fault);
                 }
                 Err(fault) => faults.push(fault),
             }
         }
+        if !faults.is_empty() {
+            let no_value = made.iter().all(Option::is_none);
+            return self.judge(row, no_value, &faults).await;
+        }
+        let values: Vec<B64> = made.iter_mut().filter_map(Option::take).collect();
         let spki = row.attributes.spki;
-        let made = items.iter().zip(&values);
-        let mut nonces = made.map(|(item, v)| self.nonces.new_one(spki, alg, item.bytes(), &v.0));
-        // In order only if no thread has failed, and only then is anything answered.
-        if faults.is_empty() && !nonces.all(|new| new) {
+        let each = items.iter().zip(&values);
+        let mut nonces = each.map(|(item, v)| self.nonces.new_one(spki, alg, item.bytes(), &v.0));
+        if !nonces.all(|new| new) {
             self.stop_key(row).await;
             self.alarm("cm-nonce-repeated").await;
             self.latch("a nonce was used twice").await;
             return Ok(Executed::WrongValue);
         }
-        if faults.is_empty() {
-            self.well();
-            return Ok(Executed::Signed(values));
-        }
-        self.judge(row, values.is_empty(), &faults).await
+        self.well();
+        Ok(Executed::Signed(values))
     }
 
-    /// What faults at signing mean: for the caller, the key, and the module's state.
+    /// What faults at signing mean: for the caller, the key, and the module's state. `no_value`: of no item, in this try or before.
     async fn judge(
         &self,
         row: &KeyRow,
@@ -346,12 +392,12 @@ impl Module {
             return Err(self.no_wrapping_key().await.into());
         }
         let away = |fault: &Fault| matches!(fault, Fault::Unavailable(_));
-        match no_value {
-            true if faults.iter().all(away) => Err(Missed::Away),
-            true if faults.iter().all(Fault::nothing_was_made) => {
-                Err(Refusal::NotOperational.into())
-            }
-            _ => Err(Missed::Ended(ModuleError::Unknown)),
+        if faults.iter().all(away) {
+            return Err(Missed::Away);
+        }
+        match no_value && faults.iter().all(Fault::nothing_was_made) {
+            true => Err(Refusal::NotOperational.into()),
+            false => Err(Missed::Ended(ModuleError::Unknown)),
         }
     }
 
@@ -366,6 +412,7 @@ impl Module {
     async fn stop_key(&self, used: &KeyRow) {
         let (key, now) = (&used.attributes.key, self.clock.now());
         let stopped: Result<i64, Failed> = transaction!(self.store, "cm-stop-key", |tx| {
+            store::lock_key(tx, key).await?;
             let row = self.key(tx, key, used.attributes.version, used.attributes.spki);
             let row = row.await?;
             let next = row.attributes.after_wrong_value();

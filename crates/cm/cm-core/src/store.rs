@@ -2,7 +2,7 @@
 
 use cm_api::{Order, OrderBody, OrderKind, Refusal};
 use core_types::{Digest32, KeyId, Random, SecretBytes, UnixTime};
-use store_kit::{Migration, Migrations, StoreError, Tx, sql};
+use store_kit::{Migration, Migrations, StoreError, Tx, sql, update_lock};
 
 use crate::attributes::KeyAttributes;
 use crate::vault::Vault;
@@ -109,23 +109,30 @@ fn text(attributes: &KeyAttributes) -> Result<String, Failed> {
 /// Remembers a public key for good; answers whether it was new. A generator that makes one key twice is broken.
 pub(crate) async fn first_of_its_kind(
     tx: &mut Tx,
-    attributes: &KeyAttributes,
+    spki: Digest32,
+    key: &str,
 ) -> Result<bool, StoreError> {
     let query = sql("INSERT INTO cm_public_key (spki, key) VALUES ($1, $2) ON CONFLICT DO NOTHING");
-    let query = query
-        .bind(attributes.spki.to_string())
-        .bind(attributes.key.as_str());
-    Ok(tx.execute(query).await? == 1)
+    Ok(tx.execute(query.bind(spki.to_string()).bind(key)).await? == 1)
+}
+
+/// The key that has or had this public half, as the table has it.
+pub(crate) async fn holder(tx: &mut Tx, spki: Digest32) -> Result<Option<String>, StoreError> {
+    let query = sql("SELECT key FROM cm_public_key WHERE spki = $1").bind(spki.to_string());
+    let row = tx.fetch_optional(query).await?;
+    row.map(|row| row.text("key")).transpose()
+}
+
+/// Has the table say whose public half this is.
+pub(crate) async fn hold(tx: &mut Tx, spki: Digest32, key: &str) -> Result<(), StoreError> {
+    let query = sql("UPDATE cm_public_key SET key = $1 WHERE spki = $2").bind(key);
+    tx.execute(query.bind(spki.to_string())).await.map(drop)
 }
 
 /// The key that has or had this public half.
 pub(crate) async fn known_key(tx: &mut Tx, spki: Digest32) -> Result<Option<KeyId>, Failed> {
-    let query = sql("SELECT key FROM cm_public_key WHERE spki = $1").bind(spki.to_string());
-    let Some(row) = tx.fetch_optional(query).await? else {
-        return Ok(None);
-    };
-    let key = KeyId::parse(row.text("key")?).map_err(|_| Failed::Tampered)?;
-    Ok(Some(key))
+    let holder = holder(tx, spki).await?.map(KeyId::parse);
+    holder.transpose().map_err(|_| Failed::Tampered)
 }
 
 pub(crate) async fn insert_key(
@@ -156,6 +163,13 @@ pub(crate) async fn insert_key_at(
     let query = sql(query).bind(id).bind(row_version).bind(json);
     tx.execute(query.bind(sealed)).await?;
     Ok(())
+}
+
+/// Has others wait who change this row, until this transaction ends; for keys that many orders use at one time. To be called before
+/// the row is read and before anything is recorded.
+pub(crate) async fn lock_key(tx: &mut Tx, key: &KeyId) -> Result<(), StoreError> {
+    let lock = update_lock!(tx, "SELECT version FROM cm_key WHERE id = $1");
+    tx.fetch_optional(lock.bind(key.as_str())).await.map(drop)
 }
 
 pub(crate) async fn load_key(tx: &mut Tx, vault: &Vault, key: &KeyId) -> Result<KeyRow, Failed> {

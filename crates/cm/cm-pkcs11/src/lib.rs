@@ -18,19 +18,21 @@ mod held;
 mod import;
 mod kek;
 mod keys;
+mod opening;
+mod options;
 mod pool;
 mod token;
 mod turn;
 mod wrapped;
 
 use std::sync::atomic::AtomicBool;
-use std::sync::mpsc::sync_channel;
 use std::sync::{Mutex, PoisonError};
 
 use core_types::noise::{AT_START, HealthTest};
 use core_types::{KeyAlg, Level, SecretBytes, SigAlg};
 
 use cm_core::backend::{Backend, Fault, NO_SUCH_KEY, NewKey, PrivateKey};
+use cm_core::several::Declared;
 use cryptoki::mechanism::MechanismType;
 use cryptoki::object::{Attribute, ObjectClass};
 
@@ -39,9 +41,10 @@ use keys::{
     afresh, check, destroy, find, fits, make, mechanism_of, private_key, private_template,
     public_key, public_template, sign_with, verified,
 };
+pub use opening::Opening;
+pub use options::{Declaration, Limits, OpenError, Options, TEST};
 use pool::Pool;
 use token::Token;
-pub use token::{Declaration, Limits, OpenError, Options, TEST};
 pub use wrapped::WrappedKeys;
 
 /// Bytes that are drawn with one call.
@@ -50,7 +53,7 @@ const DRAW: usize = 64;
 /// The back end.
 pub struct Pkcs11Backend {
     pool: Pool,
-    declaration: Option<Declaration>,
+    declared: Declared,
     device: String,
     /// Algorithms the token has mechanisms for.
     algs: Vec<SigAlg>,
@@ -78,27 +81,23 @@ impl Pkcs11Backend {
     /// # Errors
     /// [`OpenError`]: module, token or PIN can't be used.
     pub fn open_with(options: &Options, limits: Limits) -> Result<Self, OpenError> {
-        let (answer, answered) = sync_channel(1);
-        let (declaration, options) = (options.declaration.clone(), options.clone());
-        // A thread of its own, since also the first call of a library may never return.
-        std::thread::spawn(move || {
-            let opened = Token::open(&options).and_then(|token| {
-                let mechanisms = token.mechanisms();
-                let mechanisms = mechanisms.map_err(|f| OpenError::Away(f.what.to_owned()))?;
-                Ok((token, mechanisms))
-            });
-            drop(answer.send(opened));
-        });
-        let (token, mechanisms) = answered
-            .recv_timeout(limits.patience * 6)
-            .map_err(|_| OpenError::Silent)??;
+        Opening::new(options.clone(), limits, false).open()
+    }
+
+    /// Over a token that is open.
+    fn over(
+        token: Token,
+        mechanisms: Vec<MechanismType>,
+        declared: Declared,
+        limits: Limits,
+    ) -> Result<Self, OpenError> {
         let able = |alg: &SigAlg| mechanism_of(*alg).is_some_and(|m| mechanisms.contains(&m));
         let algs: Vec<SigAlg> = SigAlg::all().filter(able).collect();
         if algs.is_empty() {
             return Err(OpenError::NoMechanism);
         }
         Ok(Self {
-            declaration,
+            declared,
             device: token.device.clone(),
             pool: Pool::new(token, limits),
             algs,
@@ -233,7 +232,7 @@ impl Backend for Pkcs11Backend {
     }
 
     fn ceiling(&self) -> Level {
-        self.declaration.as_ref().map_or(Level::One, |d| d.level)
+        self.declared.level
     }
 
     fn device(&self) -> Option<String> {
@@ -241,7 +240,7 @@ impl Backend for Pkcs11Backend {
     }
 
     fn declaration(&self) -> Option<String> {
-        self.declaration.as_ref().map(|d| d.reference.clone())
+        self.declared.reference.clone()
     }
 
     fn self_test(&self) -> Result<(), Fault> {

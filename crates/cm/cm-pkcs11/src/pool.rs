@@ -13,7 +13,8 @@ use cm_core::backend::{Fault, SILENT};
 use crate::attempts::{Connection, attempts, close};
 use crate::fault::{Cure, Failure};
 use crate::keys::logged_in;
-use crate::token::{Limits, Token};
+use crate::options::Limits;
+use crate::token::Token;
 use crate::turn::Turn;
 
 /// Tries of one call for which the token has no room.

@@ -1,11 +1,9 @@
 //! The token: library, slot, login, and what renews each of them.
 
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
-use core_types::{Level, SecretBytes};
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::error::{Error, RvError};
 use cryptoki::mechanism::MechanismType;
@@ -14,114 +12,32 @@ use cryptoki::slot::{Slot, TokenInfo};
 use cryptoki::types::AuthPin;
 
 use crate::fault::{Cure, Failure};
-
-/// Which token, and how to log in.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// PKCS#11 module, a shared library.
-    pub module: PathBuf,
-    /// Label of the token.
-    pub label: String,
-    /// User PIN, UTF-8.
-    pub pin: SecretBytes,
-    /// What the operator declares the token to be good for; level 1 without.
-    pub declaration: Option<Declaration>,
-}
-
-/// What only a certificate can prove, as the operator declares it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Declaration {
-    /// Level.
-    pub level: Level,
-    /// The evaluation: scheme and number. [`TEST`] for tokens of tests and development.
-    pub reference: String,
-    /// Maker, model and firmware that were evaluated, as [`crate::Pkcs11Backend`] reports them.
-    pub device: Option<String>,
-}
-
-/// The reference of what nobody evaluated: the only one under which a token that isn't hardware is accepted.
-pub const TEST: &str = "test, not evaluated";
-
-/// Bounds of the pool.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// Most sessions, and so most calls at once.
-    pub sessions: usize,
-    /// How long one call of a key may take before it is given up, its outcome unknown if a value was begun. Key generation
-    /// gets six times that.
-    pub patience: Duration,
-    /// How long after its last call a session is taken to be one that answers. Beyond that, the token is asked something
-    /// harmless before a value is begun.
-    pub trust: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            sessions: 16,
-            patience: Duration::from_secs(8),
-            trust: Duration::from_secs(1),
-        }
-    }
-}
+use crate::options::{OpenError, Options};
 
 /// How long the library's calls are waited for before it is started again: so many looks, one in this time.
 const LOOKS: u32 = 40;
 const LOOK: Duration = Duration::from_millis(5);
 
-/// Why a token can't be used.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// The library can't be loaded or doesn't start.
-    #[error("the PKCS#11 module {0} can't be used: {1}")]
-    Module(PathBuf, String),
-    /// No token with this label.
-    #[error("the PKCS#11 module has no token with the label {0:?}")]
-    NoToken(String),
-    /// Two tokens with this label.
-    #[error("the PKCS#11 module has more than one token with the label {0:?}")]
-    TwoTokens(String),
-    /// The PIN isn't text, or the token refuses it.
-    #[error("the token refuses the login: {0}")]
-    Login(String),
-    /// The token's PIN is blocked or has one try left, which is not spent here.
-    #[error(
-        "the token's user PIN has at most one try left: log in once with the token's own tool and the right PIN"
-    )]
-    LastTry,
-    /// The token has no mechanism for any kind of key.
-    #[error("the token can't sign with any of the approved algorithms")]
-    NoMechanism,
-    /// No answer in time.
-    #[error("the PKCS#11 module doesn't answer")]
-    Silent,
-    /// Library or token fails, and not because of the PIN.
-    #[error("the PKCS#11 module or its token can't be used now: {0}")]
-    Away(String),
-    /// The token isn't what is declared.
-    #[error("level {level} is declared ({reference}), but {what} (I-3.5.1-keygen-L{level})")]
-    Contradiction {
-        /// Declared level.
-        level: Level,
-        /// Declared evaluation.
-        reference: String,
-        /// What the token says of itself.
-        what: String,
-    },
+/// The library of a token that isn't open yet, loaded once.
+#[derive(Clone)]
+pub(crate) struct Library {
+    loaded: Arc<OnceLock<Pkcs11>>,
+    alone: bool,
 }
 
-impl OpenError {
-    /// Whether it may pass without a person, as a device that is started after this program. A PIN that was refused never
-    /// does: each try brings the token nearer to its lock.
-    pub fn passes(&self) -> bool {
-        match self {
-            Self::NoToken(_) | Self::Silent | Self::Away(_) => true,
-            Self::Module(..)
-            | Self::TwoTokens(_)
-            | Self::Login(_)
-            | Self::LastTry
-            | Self::NoMechanism
-            | Self::Contradiction { .. } => false,
+impl Library {
+    /// `alone`: of no other token that this process uses.
+    pub(crate) fn of_this_alone(alone: bool) -> Self {
+        Self {
+            loaded: Arc::default(),
+            alone,
+        }
+    }
+
+    fn load(&self, options: &Options) -> Result<Pkcs11, OpenError> {
+        match self.loaded.get() {
+            Some(loaded) => Ok(loaded.clone()),
+            None => load(options).map(|fresh| self.loaded.get_or_init(|| fresh).clone()),
         }
     }
 }
@@ -132,6 +48,7 @@ pub(crate) struct Token {
     /// which is undefined beside calls.
     library: RwLock<Pkcs11>,
     label: String,
+    serial: Option<String>,
     /// Maker, model and firmware, as the token says.
     pub(crate) device: String,
     pin: AuthPin,
@@ -149,9 +66,24 @@ pub(crate) struct Token {
 }
 
 impl Token {
-    pub(crate) fn open(options: &Options) -> Result<Self, OpenError> {
-        let module = module(options)?;
-        let slot = slot(&module, &options.label)?;
+    /// Finds the token and logs in. Some libraries notice a device that comes later only when they are started again: one that was
+    /// started for nothing is stopped, if this call has started it and it is nobody else's.
+    pub(crate) fn open(options: &Options, library: &Library) -> Result<Self, OpenError> {
+        let module = library.load(options)?;
+        let started = initialize(&module).map_err(away)?;
+        let opened = Self::over(options, module.clone());
+        if opened.is_err()
+            && started
+            && library.alone
+            && let Err(error) = module.finalize()
+        {
+            tracing::debug!(%error, "the PKCS#11 library doesn't stop");
+        }
+        opened
+    }
+
+    fn over(options: &Options, module: Pkcs11) -> Result<Self, OpenError> {
+        let slot = slot(&module, &options.label, options.serial.as_deref())?;
         let info = module.get_token_info(slot).map_err(away)?;
         if info.user_pin_locked() || info.user_pin_final_try() {
             return Err(OpenError::LastTry);
@@ -165,6 +97,7 @@ impl Token {
             library: RwLock::new(module),
             device,
             label: options.label.clone(),
+            serial: options.serial.clone(),
             pin: pin(options)?,
             slot: Mutex::new(slot),
             generation: AtomicU64::new(0),
@@ -182,8 +115,9 @@ impl Token {
     }
 
     pub(crate) fn initialise(options: &Options) -> Result<(), OpenError> {
-        let module = module(options)?;
-        if slot(&module, &options.label).is_ok() {
+        let module = load(options)?;
+        initialize(&module).map_err(away)?;
+        if slot(&module, &options.label, None).is_ok() {
             return Ok(());
         }
         let trouble = |e: Error| OpenError::Module(options.module.clone(), e.to_string());
@@ -300,7 +234,7 @@ impl Token {
         self.generation.store(seen + 1, Ordering::SeqCst);
         let found = {
             let library = self.library.read().unwrap_or_else(PoisonError::into_inner);
-            slot(&library, &self.label)
+            self.find(&library)
         };
         match found {
             Ok(slot) if cure == Cure::Token => self.set_slot(slot),
@@ -326,12 +260,16 @@ impl Token {
             tracing::warn!(%error, "the PKCS#11 library doesn't stop");
         }
         match initialize(&library) {
-            Ok(()) => tracing::warn!("the PKCS#11 library was initialised again"),
+            Ok(_) => tracing::warn!("the PKCS#11 library was initialised again"),
             Err(error) => tracing::warn!(%error, "the PKCS#11 library doesn't start"),
         }
-        if let Ok(slot) = slot(&library, &self.label) {
+        if let Ok(slot) = self.find(&library) {
             self.set_slot(slot);
         }
+    }
+
+    fn find(&self, library: &Pkcs11) -> Result<Slot, OpenError> {
+        slot(library, &self.label, self.serial.as_deref())
     }
 
     fn slot(&self) -> Slot {
@@ -340,32 +278,6 @@ impl Token {
 
     fn set_slot(&self, slot: Slot) {
         *self.slot.lock().unwrap_or_else(PoisonError::into_inner) = slot;
-    }
-}
-
-impl Declaration {
-    /// Compares the declaration with what the token says of itself.
-    fn check(&self, device: &str, hardware: bool) -> Result<(), OpenError> {
-        let against = |what: String| OpenError::Contradiction {
-            level: self.level,
-            reference: self.reference.clone(),
-            what,
-        };
-        if self.level == Level::One || self.reference == TEST {
-            return Ok(());
-        }
-        if self.reference.trim().is_empty() {
-            return Err(against("no evaluation is named".to_owned()));
-        }
-        if !hardware {
-            return Err(against(format!(
-                "the token says that it isn't hardware: {device}"
-            )));
-        }
-        if self.device.as_deref() != Some(device) {
-            return Err(against(format!("the token is another device: {device}")));
-        }
-        Ok(())
     }
 }
 
@@ -407,36 +319,51 @@ fn refused() -> Failure {
     }
 }
 
-fn module(options: &Options) -> Result<Pkcs11, OpenError> {
+fn load(options: &Options) -> Result<Pkcs11, OpenError> {
     let trouble = |e: Error| OpenError::Module(options.module.clone(), e.to_string());
-    let module = Pkcs11::new(&options.module).map_err(trouble)?;
-    initialize(&module).map_err(away)?;
-    Ok(module)
+    Pkcs11::new(&options.module).map_err(trouble)
 }
 
 fn away(error: Error) -> OpenError {
     OpenError::Away(error.to_string())
 }
 
-fn initialize(module: &Pkcs11) -> Result<(), Error> {
+/// Starts the library; answers whether it hadn't been started before.
+fn initialize(module: &Pkcs11) -> Result<bool, Error> {
     match module.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)) {
-        Ok(()) | Err(Error::Pkcs11(RvError::CryptokiAlreadyInitialized, _)) => Ok(()),
+        Ok(()) => Ok(true),
+        Err(Error::Pkcs11(RvError::CryptokiAlreadyInitialized, _)) => Ok(false),
         Err(error) => Err(error),
     }
 }
 
-/// The one token with this label. Two of them would make it a matter of chance where keys are.
-fn slot(module: &Pkcs11, label: &str) -> Result<Slot, OpenError> {
+/// The one token with this label, and serial number if one is given.
+fn slot(module: &Pkcs11, label: &str, serial: Option<&str>) -> Result<Slot, OpenError> {
     let slots = module.get_slots_with_initialized_token().map_err(away)?;
-    let named = slots.into_iter().filter(|s| {
-        module
-            .get_token_info(*s)
-            .is_ok_and(|t| t.label().trim_end() == label)
+    let named = slots.into_iter().filter_map(|slot| {
+        let told = module.get_token_info(slot).ok()?;
+        let named = told.label().trim_end() == label;
+        named.then(|| (slot, told.serial_number().trim().to_owned()))
     });
-    match named.collect::<Vec<_>>().as_slice() {
-        [one] => Ok(*one),
-        [] => Err(OpenError::NoToken(label.to_owned())),
-        _ => Err(OpenError::TwoTokens(label.to_owned())),
+    the_one(named.collect(), label, serial)
+}
+
+/// Two of them would make it a matter of chance where keys are. `named`: those with this label, and their serial numbers.
+fn the_one<S>(
+    mut named: Vec<(S, String)>,
+    label: &str,
+    serial: Option<&str>,
+) -> Result<S, OpenError> {
+    let label = label.to_owned();
+    let Some((_, found)) = named.first() else {
+        return Err(OpenError::NoToken(label));
+    };
+    let found = found.clone();
+    named.retain(|(_, own)| serial.is_none_or(|serial| own == serial));
+    match (named.pop(), named.is_empty()) {
+        (Some((one, _)), true) => Ok(one),
+        (Some(_), false) => Err(OpenError::TwoTokens(label)),
+        (None, _) => Err(OpenError::Serial { label, found }),
     }
 }
 
@@ -452,46 +379,21 @@ fn pin(options: &Options) -> Result<AuthPin, OpenError> {
 mod tests {
     use super::*;
 
-    // shows: III-3-13-secure-state
     #[test]
-    fn a_refused_pin_never_passes_by_itself() {
-        let label = || "token".to_owned();
-        for away in [
-            OpenError::Silent,
-            OpenError::NoToken(label()),
-            OpenError::Away("general error".into()),
-        ] {
-            assert!(away.passes(), "{away}");
-        }
-        for lasts in [
-            OpenError::Login("the login".into()),
-            OpenError::LastTry,
-            OpenError::TwoTokens(label()),
-            OpenError::NoMechanism,
-            OpenError::Module("/m.so".into(), "no such file".into()),
-        ] {
-            assert!(!lasts.passes(), "{lasts}");
-        }
-    }
-
-    // shows: I-3.5.1-keygen-L2
-    #[test]
-    fn a_declaration_must_fit_what_the_token_says() {
-        let declared = |reference: &str, device: Option<&str>| Declaration {
-            level: Level::Two,
-            reference: reference.into(),
-            device: device.map(Into::into),
+    fn the_token_is_the_one_with_label_and_serial_number() {
+        let named = |serials: &[&str]| -> Vec<(u8, String)> {
+            let serials = serials.iter().map(|s| (*s).to_owned());
+            (0..).zip(serials).collect()
         };
-        let real = declared("certificate 1", Some("maker model 1.2"));
-        assert!(real.check("maker model 1.2", true).is_ok());
-        assert!(real.check("maker model 1.3", true).is_err());
-        assert!(real.check("maker model 1.2", false).is_err());
-        assert!(
-            declared("certificate 1", None)
-                .check("maker model 1.2", true)
-                .is_err()
-        );
-        assert!(declared(" ", Some("d")).check("d", true).is_err());
-        assert!(declared(TEST, None).check("any", false).is_ok());
+        let one = |serials: &[&str], serial| the_one(named(serials), "token", serial);
+        assert!(matches!(one(&[], Some("1")), Err(OpenError::NoToken(_))));
+        assert_eq!(one(&["1"], None).unwrap(), 0);
+        assert_eq!(one(&["1", "2"], Some("2")).unwrap(), 1);
+        for serial in [None, Some("1")] {
+            let two = one(&["1", "1"], serial);
+            assert!(matches!(two, Err(OpenError::TwoTokens(_))), "{serial:?}");
+        }
+        let other = one(&["1"], Some("2")).unwrap_err();
+        assert!(other.to_string().contains("\"1\""), "{other}");
     }
 }

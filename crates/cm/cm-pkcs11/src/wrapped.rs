@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use cm_core::backend::{Backend, Fault, NO_WRAPPING_KEY, NewKey, PrivateKey};
+use cm_core::several::Declared;
 use core_types::{B64, KeyAlg, Level, SecretBytes, SigAlg, sha256};
 use cryptoki::mechanism::{Mechanism, MechanismType};
 use cryptoki::object::{Attribute, ObjectClass};
@@ -27,8 +28,7 @@ use crate::pool::Pool;
 /// The back end.
 pub struct WrappedKeys {
     token: Pkcs11Backend,
-    /// The evaluation of this way of keeping keys, as the operator declares it.
-    declaration: Option<String>,
+    declared: Declared,
     /// Number of the KEK that wraps now.
     kek: AtomicU32,
     /// Keys that the module holds ready.
@@ -96,6 +96,20 @@ impl WrappedKeys {
         newest.map(|_| this).ok_or(NO_WRAPPING_KEY)
     }
 
+    /// What keys that are wrapped by a token are declared to be good for: never more than the token, nor than its storage outside is
+    /// declared for.
+    pub fn declared(token: &Declared, storage: Option<&str>) -> Declared {
+        let storage = storage.filter(|s| !s.trim().is_empty());
+        let reference = token.reference.as_ref().zip(storage);
+        Declared {
+            level: match storage {
+                Some(_) => token.level.min(Level::Two),
+                None => Level::One,
+            },
+            reference: reference.map(|(token, s)| format!("{token}; external key storage: {s}")),
+        }
+    }
+
     fn over(
         token: Pkcs11Backend,
         declaration: Option<String>,
@@ -107,8 +121,8 @@ impl WrappedKeys {
         }
         let newest = token.pool.with(|c| newest(&c.session))?;
         let this = Self {
+            declared: Self::declared(&token.declared, declaration.as_deref()),
             token,
-            declaration: declaration.filter(|d| !d.trim().is_empty()),
             kek: AtomicU32::new(newest.unwrap_or(0)),
             held: Arc::default(),
         };
@@ -141,21 +155,13 @@ impl WrappedKeys {
     }
 }
 
-/// Level of wrapped keys: never above what is declared of the token, and of the storage outside it.
-fn ceiling(token: Level, storage_declared: bool) -> Level {
-    match storage_declared {
-        true => token.min(Level::Two),
-        false => Level::One,
-    }
-}
-
 impl Backend for WrappedKeys {
     fn name(&self) -> &'static str {
         "pkcs11-wrapped"
     }
 
     fn ceiling(&self) -> Level {
-        ceiling(self.token.ceiling(), self.declaration.is_some())
+        self.declared.level
     }
 
     fn device(&self) -> Option<String> {
@@ -163,8 +169,7 @@ impl Backend for WrappedKeys {
     }
 
     fn declaration(&self) -> Option<String> {
-        let (token, storage) = (self.token.declaration()?, self.declaration.as_ref()?);
-        Some(format!("{token}; external key storage: {storage}"))
+        self.declared.reference.clone()
     }
 
     fn self_test(&self) -> Result<(), Fault> {
@@ -443,7 +448,17 @@ mod tests {
             (Level::Three, false, Level::One),
             (Level::Three, true, Level::Two),
         ] {
-            assert_eq!(ceiling(token, storage), level, "{token} {storage}");
+            let of_token = Declared {
+                level: token,
+                reference: Some("certificate 1".to_owned()),
+            };
+            let declared = |storage| WrappedKeys::declared(&of_token, storage);
+            assert_eq!(
+                declared(storage.then_some("certificate 2")).level,
+                level,
+                "{token} {storage}"
+            );
+            assert_eq!(declared(Some(" ")).reference, None);
         }
     }
 }

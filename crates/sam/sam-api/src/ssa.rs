@@ -232,6 +232,9 @@ pub struct BindAnswer {
     pub key: KeyId,
     /// Items of the act; of a renewed token, those that are left.
     pub count: u32,
+    /// Its items are bare hashes, and none is of a document.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub bare: bool,
 }
 
 /// Request of [`Explicit`]: prepare, mint, check and bind in one call, for a key whose PIN and codes an application
@@ -249,12 +252,19 @@ pub struct ExplicitRequest {
     pub client_name: String,
     /// What is to be signed, in order.
     pub items: Vec<PrepareItem>,
+    /// Seconds for which the rest may be signed with renewed tokens, at most 3600; 0 for none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub renew: i64,
     /// PIN.
     pub pin: SecretBytes,
     /// One-time code.
     pub otp: SecretBytes,
     /// SHA-256 of the text of the token that may use the act.
     pub grant: Digest32,
+}
+
+fn is_zero(seconds: &i64) -> bool {
+    *seconds == 0
 }
 
 impl std::fmt::Debug for ExplicitRequest {

@@ -177,7 +177,7 @@ const TABLES: Migrations = Migrations {
 pub(crate) trait Noun: Serialize + DeserializeOwned + Clone + Send + Sync {
     const TABLE: &'static str;
     const SELECT: &'static str;
-    /// Rows after an id, in the order of ids.
+    /// Rows after an id, in the order of ids, with their index columns.
     const PAGE: &'static str;
     const BY_LINK: &'static str;
     /// Rows of a person after a place among them.
@@ -225,7 +225,7 @@ macro_rules! noun {
             const SELECT: &'static str =
                 concat!("SELECT id, version, sealed FROM ", $table, " WHERE id = $1");
             const PAGE: &'static str = concat!(
-                "SELECT id, version, sealed FROM ",
+                "SELECT id, version, sealed, owner, link, state, stamp FROM ",
                 $table,
                 " WHERE id > $1 ORDER BY id LIMIT $2"
             );
@@ -489,6 +489,23 @@ pub(crate) fn unseal<T: Noun>(sealer: &Sealer, row: &SqlRow) -> Result<Row<T>, F
         .map_err(|_| Failed::Tampered(T::TABLE))?;
     let body = serde_json::from_slice(&plain).map_err(|_| Failed::Tampered(T::TABLE))?;
     Ok(Row { id, version, body })
+}
+
+/// Whether the index columns of a row say what it holds. They aren't sealed: by them it is found or not, and nothing else is decided.
+pub(crate) fn is_filed<T: Noun>(row: &SqlRow, body: &T) -> bool {
+    let sealed = row.blob("sealed").unwrap_or_default();
+    let Ok(tenant) = sealer::whose(&sealed) else {
+        return false;
+    };
+    let says = |column, name: &str| {
+        let name = sealer::name_of(tenant.as_ref(), name);
+        row.text(column).is_ok_and(|text| text == *name)
+    };
+    let columns = body.columns();
+    says("owner", &columns.owner)
+        && says("link", &columns.link)
+        && row.text("state").is_ok_and(|text| text == columns.state)
+        && row.int("stamp").is_ok_and(|stamp| stamp == columns.stamp)
 }
 
 /// A row of this tenant's; nothing, if it is another's.

@@ -282,6 +282,7 @@ impl<C: CryptoModule> Sam<C> {
         self.watch_backups().await?;
         self.remind(now).await?;
         self.end_waiting(now).await?;
+        self.end_overdue(now).await?;
         // Also where nobody asks for anything: the next keys want the word of these, while they are there.
         let epoch = self.epoch().await?;
         if self.ring(epoch, now).await.is_err() {

@@ -33,7 +33,7 @@ const FLEETING: i64 = 26 * 3600;
 /// How much further back the log is believed about them, in seconds: an act is written to for some time after its making.
 const MARGIN: i64 = 4 * 3600;
 
-/// What the comparison found. All of it is refused from then on, and alarmed.
+/// What the comparison found. All of it is alarmed, and refused from then on, but what only lies in the wrong place.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Scrubbed {
     /// Rows that were compared.
@@ -46,10 +46,12 @@ pub struct Scrubbed {
     pub tampered: Vec<Place>,
     /// Rows that are gone, though they are never deleted.
     pub missing: Vec<Place>,
+    /// Rows that are as they were written, and whose index columns, by which they are found, say something else.
+    pub misfiled: Vec<Place>,
 }
 
 impl Scrubbed {
-    /// Whether anything was found wrong with a row of this table.
+    /// Whether a row of this table is refused.
     pub(crate) fn names(&self, table: &str) -> bool {
         let all = [&self.set_back, &self.strange, &self.tampered, &self.missing];
         all.into_iter().flatten().any(|(of, _)| *of == table)
@@ -270,6 +272,7 @@ impl<C: CryptoModule> Sam<C> {
             (&found.strange, "sealed-row-strange"),
             (&found.tampered, "sealed-row-tampered"),
             (&found.missing, "sealed-row-missing"),
+            (&found.misfiled, "sealed-row-misfiled"),
         ] {
             if places.is_empty() {
                 continue;
@@ -308,8 +311,11 @@ impl<C: CryptoModule> Sam<C> {
                     false => None,
                 };
                 let opened = rows::unseal::<T>(&self.sealer, row);
-                if let Ok(row) = &opened {
-                    each(&row.body);
+                if let Ok(found) = &opened {
+                    each(&found.body);
+                    if !rows::is_filed(row, &found.body) {
+                        with.found.misfiled.push((T::TABLE, id.clone()));
+                    }
                 }
                 with.judge::<T>(id, name, opened)?;
             }

@@ -87,10 +87,7 @@ impl Sealer {
 
     /// What a name of this tenant's is called where the names of all tenants stand side by side.
     pub(crate) fn name<'a>(&self, name: &'a str) -> Cow<'a, str> {
-        match &self.tenant {
-            Some(tenant) if !name.is_empty() => Cow::Owned(tenant.name(name)),
-            _ => Cow::Borrowed(name),
-        }
+        name_of(self.tenant.as_ref(), name)
     }
 
     /// What such names of this tenant's begin with; nothing: they are those without a prefix.
@@ -190,6 +187,14 @@ impl Sealer {
             &[format],
         ]);
         Aad::from(digest.0)
+    }
+}
+
+/// What a name of this tenant's is called where the names of all tenants stand side by side; nothing: of the provider's own.
+pub(crate) fn name_of<'a>(tenant: Option<&TenantId>, name: &'a str) -> Cow<'a, str> {
+    match tenant {
+        Some(tenant) if !name.is_empty() => Cow::Owned(tenant.name(name)),
+        _ => Cow::Borrowed(name),
     }
 }
 

@@ -234,7 +234,7 @@ impl App {
             num_signatures: 1,
             digests: vec![prepared.digest(name, documents)],
             hash_algorithm: Some(alg.hash()),
-            renewable_for: 0,
+            renewable_for: None,
         };
         let idempotency_key = self.config.random.digest32().to_string();
         let waiting = Box::new(Waiting {

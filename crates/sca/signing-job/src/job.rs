@@ -226,7 +226,7 @@ impl Prepared {
             DocumentDigest {
                 hash: self.pdf.digest.clone(),
                 label,
-                hash_type: HashType::Sdr,
+                hash_type: Some(HashType::Sdr),
                 signed_attrs: None,
                 byte_range: Some(self.pdf.byte_range),
             }

@@ -1,7 +1,7 @@
 //! The signer's pages over a SAM that only talks, for looking at them in every state.
 //!
-//! `cargo run -p sic-gateway --example pages [PORT]`, then open the printed addresses. The PIN is `correct horse`, any
-//! six digits are right except `000000`. Not a service: nothing is stored and nothing gets signed.
+//! `cargo run -p sic-gateway --example pages [PORT]`, then open the printed addresses; port 0 takes a free one. The PIN is
+//! `correct horse`, any six digits are right except `000000`. Not a service: nothing is stored and nothing gets signed.
 
 #![expect(clippy::print_stdout, reason = "an example tells its addresses")]
 #![expect(clippy::unwrap_used, reason = "an example may stop")]
@@ -132,10 +132,10 @@ impl Talker {
                 };
             }
             3 => {
-                let jws = self.mint(&Act::Sign(act));
-                let jws = format!("{}A", &jws[..jws.len() - 1]);
+                // By another key than the statement names.
+                let act = serde_json::to_vec(&Act::Sign(act)).unwrap();
                 return json(m::OpenAnswer {
-                    act: jws,
+                    act: self.root.sign(TYP_ACT, &act).unwrap(),
                     methods,
                     passkeys: vec![],
                     exclude: vec![],
@@ -403,13 +403,14 @@ async fn main() {
         seal: SealKey::generate().unwrap().0,
         lost: Mutex::default(),
     };
+    let listener = service_kit::bind(([127, 0, 0, 1], port).into())
+        .await
+        .unwrap();
+    let port = listener.local_addr().unwrap().port();
     let origin = format!("http://sic.localhost:{port}");
     let mut config = GatewayConfig::new(vec![talker.root.public().clone()], &origin).unwrap();
     config.dev = true;
     config.help = Some("http://localhost:8401/".into());
-    let listener = service_kit::bind(([127, 0, 0, 1], port).into())
-        .await
-        .unwrap();
     for (n, state) in STATES.iter().enumerate() {
         println!(
             "{origin}/a#{}  {state}",

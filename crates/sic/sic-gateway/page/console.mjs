@@ -2,6 +2,7 @@
 // own over an act that this page has checked. The session lives in memory and ends idle, in any case, and with the page.
 
 import { Refused } from './act.mjs';
+import { unconfirmed } from './confirm.mjs';
 import { ask, atTheEnd, begin, forget, me, openLogIn, prove, said } from './desk.mjs';
 import { entries } from './log.mjs';
 import { day } from './measures.mjs';
@@ -63,6 +64,8 @@ function logIn(notice) {
 // --- the page of a role
 
 async function home(notice) {
+  // The SAM answers nothing else before somebody has confirmed whose passkey it is.
+  if (me?.unconfirmed) return unconfirmed(ways, notice);
   const data = {};
   try {
     data.state = await ask('state');
@@ -214,13 +217,15 @@ async function look(info, notice, typed = '') {
       [t('office-reason'), foreign(told.reason)],
       [t('office-by'), foreign(told.requester.name)],
       told.facts.subject && [t('sic-cert'), foreign(told.facts.subject)],
+      told.measure.measure === 'confirm' && [t('office-passkey'), el('code', { id: 'passkey', class: 'code' }, clean(told.measure.passkey))],
       told.measure.office && [t('office-term'), stamp(told.measure.office.until)],
       told.measure.office && [t('office-training'), told.measure.office.training ? trainingOf(told.measure.office.training) : t('office-training-missing')],
       [t('office-needed'), t('office-needs', { n: act.needs })],
       [t('office-until'), stamp(act.exp)],
       [t('sic-since-act'), when(act.since.act)],
       [t('sic-since-factors'), when(act.since.factors)],
-    ]), el('details', {}, el('summary', {}, t('office-document')), el('code', { class: 'code' }, clean(opened.text)))),
+    ]), told.measure.measure === 'confirm' && el('p', { class: 'note' }, t('office-confirm-how', { name: foreign(told.facts.name), who: foreign(told.facts.asked_by) })),
+    el('details', {}, el('summary', {}, t('office-document')), el('code', { class: 'code' }, clean(opened.text)))),
     signed && signed.node,
     el('div', { class: 'actions' },
       prove(opened, t('office-approve'), 'sign', done, (why) => look(info, why, signed && signed.value()), signed ? { ready: signed.ready } : {}),
@@ -252,7 +257,8 @@ function people({ people: known }) {
     el('td', { 'data-label': s('office-term') }, stamp(o.office.until), o.due && [' ', el('span', { class: 'tag' }, t('office-due'))]),
     el('td', { 'data-label': s('office-training') }, o.office.training ? trainingOf(o.office.training) : !o.ended && el('span', { class: 'status no' }, t('office-training-missing'))),
     el('td', { 'data-label': s('office-named-by') }, o.named_by.length ? o.named_by.map((id) => foreign(id)).flatMap((n, i) => (i ? [', ', n] : [n])) : t('office-founder')),
-    el('td', { 'data-label': s('office-accounts') }, o.accounts.map((a) => el('p', {}, el('code', {}, clean(a.account)), ' ', a.active ? a.last_act && stamp(a.last_act) : t('office-no-passkey')))));
+    el('td', { 'data-label': s('office-accounts') }, o.accounts.map((a) => el('p', {}, el('code', {}, clean(a.account)), ' ', a.active ? a.last_act && stamp(a.last_act) : t('office-no-passkey'),
+      a.unconfirmed && [' ', el('span', { class: 'tag' }, t('office-account-unconfirmed'))]))));
   const names = ['office-name', 'office-roles', 'office-term', 'office-training', 'office-named-by', 'office-accounts'];
   return section('people', 'office-people', el('p', {}, t('office-usable', { n: known.usable })),
     known.refused.length > 0 && message('alarm', t('office-refused-rows', { names: known.refused.map(clean).join(', ') })),

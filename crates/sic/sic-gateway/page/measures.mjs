@@ -80,7 +80,7 @@ function officeOf(given) {
 const identityOf = (text) => sha256('natsuin-identity-v1\n', text.replace(/^\p{White_Space}+|\p{White_Space}+$/gu, ''));
 
 /**
- * Every measure that the SAM takes from a person's hand: `by` whom, what it `asks`, and how it is `made` of what was given and of
+ * Every measure that the SAM takes from a person's hand, but the one that is asked for on a page of its own (`confirm.mjs`): `by` whom, what it `asks`, and how it is `made` of what was given and of
  * fresh random bytes. `secret`: how many of these, and what they are for: the invitation of an officer, that of a signer, or the
  * salt of a commitment. `limit`: seconds for which it can be approved at most. `taken`: who asked takes it and has it carried out.
  */

@@ -86,7 +86,8 @@ export function inWords({ measure, facts }) {
   const code = (text) => foreign(text);
   switch (measure.measure) {
     case 'appoint': return t('office-do-appoint', { name: foreign(measure.name), what: span(rolesOf(measure.office)) });
-    case 'account': return t('office-do-account', { name, what: code(measure.account) });
+    case 'account': return t(facts.wait ? 'office-do-account-again' : 'office-do-account', { name, what: code(measure.account) });
+    case 'confirm': return t('office-do-confirm', { name, what: code(`${measure.passkey} (${measure.account})`) });
     case 'office': return t('office-do-office', { name, what: span(rolesOf(measure.office)) });
     case 'dismiss': return t('office-do-dismiss', { name });
     case 'key': return t(`office-do-key-${measure.action}`, { name, what: code(measure.key) });

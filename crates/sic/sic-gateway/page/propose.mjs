@@ -166,6 +166,9 @@ async function review(ways, data, { name, answers, why, ttl }) {
 /** A training, as it stands with an office. */
 export const trainingOf = ({ at, until }) => [stamp(at), ' – ', stamp(until)];
 
+/** What is said with a link: whose it is, and from when on it is good. */
+const invited = (use, { facts: known }) => (use === 'signer' ? 'office-hand-over-signer' : known.wait ? 'office-invited-again' : 'office-invited');
+
 /** What was proposed, word for word as it will be approved, and what only its proposer has from here on. */
 function proposed(ways, info, told, { name, bytes, answers }) {
   title(s('office-proposed'));
@@ -183,8 +186,8 @@ function proposed(ways, info, told, { name, bytes, answers }) {
     ]), wordForWord(info.document)),
     (use === 'officer' || use === 'signer') && el('section', { class: 'card' },
       el('h2', {}, t('office-hand-over')),
-      el('p', {}, use === 'officer' ? t('office-invited', { name: foreign(told.measure.name ?? told.facts.name) }) : t('office-hand-over-signer', { name: foreign(told.facts.name) })),
-      el('code', { id: 'ticket', class: 'code' }, link), el('p', { class: 'hint' }, t('office-hand-over-once'))),
+      el('p', {}, t(invited(use, told), { name: foreign(told.measure.name ?? told.facts.name) })),
+      el('code', { id: 'ticket', class: 'code' }, link), use === 'officer' && el('p', {}, t('office-invited-confirm')), el('p', { class: 'hint' }, t('office-hand-over-once'))),
     use === 'salt' && el('section', { class: 'card' },
       el('h2', {}, t('office-hand-over')),
       el('p', {}, t('office-salt', { name: foreign(answers.forgotten) })),

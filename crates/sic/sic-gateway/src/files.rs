@@ -33,7 +33,8 @@ const MODULES: [(&str, &str); 14] = [
 ];
 
 /// What the officers' page has beside.
-const OFFICE_MODULES: [(&str, &str); 6] = [
+const OFFICE_MODULES: [(&str, &str); 7] = [
+    ("confirm.mjs", include_str!("../page/confirm.mjs")),
     ("console.mjs", include_str!("../page/console.mjs")),
     ("desk.mjs", include_str!("../page/desk.mjs")),
     ("log.mjs", include_str!("../page/log.mjs")),

@@ -1,6 +1,8 @@
 //! What the operator's contract with a client allows, and what of its quota is used.
 
 use core_types::{ClientId, Digest32, Level, PersonId, UnixTime};
+use csc_types::HashType;
+use csc_types::details::MAX_RENEWAL;
 use jose::ForeignKey;
 use serde::{Deserialize, Serialize};
 use service_kit::Rate;
@@ -76,6 +78,15 @@ pub struct ClientSettings {
     /// May ask for approvals without saying what will be signed (CSC SCAL 1), of keys of level 1, if the SAM's policy allows any.
     #[serde(skip_serializing_if = "is_false")]
     pub sign_open: bool,
+    /// What it has approved are documents, where it doesn't say what was hashed (`hashType`): what is signed of them is computed here, as
+    /// `signatures/signDoc` does it. Without, hashes are of data to be signed, as the specification has it. Not in version 1, which has no
+    /// such method, nor in signed requests, which say what they mean.
+    #[serde(skip_serializing_if = "is_false")]
+    pub documents: bool,
+    /// Seconds, 0 to 3600, for which the rest of a list may be signed after its approval (`credentials/extendTransaction`), where the client
+    /// doesn't say so itself. The signer sees it with the list.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub renew_seconds: u32,
     /// Has no browser for its users: `credentials/authorize` puts its requests into their portal, to be decided there.
     pub out_of_band: bool,
     /// Is a person's own program, which approves with a device key: beside the portal, it is told under which name the request
@@ -168,6 +179,7 @@ impl ClientSettings {
                     .iter()
                     .all(|s| matches!(s.as_str(), "service" | "credential")),
             ),
+            ("renew_seconds", self.renew_seconds <= MAX_RENEWAL),
             (
                 "response_uris",
                 self.response_uris.len() <= RESPONSE_URIS
@@ -202,6 +214,23 @@ impl ClientSettings {
 
     pub(crate) fn allows_level(&self, level: Level) -> bool {
         self.levels.is_empty() || self.levels.contains(&level)
+    }
+
+    /// What was hashed, where it doesn't say.
+    pub(crate) fn hash_type(&self) -> HashType {
+        match self.documents {
+            true => HashType::Sdr,
+            false => HashType::default(),
+        }
+    }
+
+    /// For how many seconds the rest of so many signatures may be signed after the approval, where the client doesn't say. One leaves no
+    /// rest, and a key that is for one approval is gone after it.
+    pub(crate) fn renewal(&self, signatures: u32, one_time: bool) -> u32 {
+        match signatures > 1 && !one_time {
+            true => self.renew_seconds,
+            false => 0,
+        }
     }
 
     /// Whether it may serve this person.
@@ -368,6 +397,9 @@ mod tests {
         assert_eq!(fault(&|s| s.people = text("a b")), Some("people"));
         assert_eq!(fault(&|s| s.contract = "x\ny".to_owned()), Some("contract"));
         assert_eq!(fault(&|s| s.keys = vec![1.into()]), Some("keys"));
+        assert_eq!(fault(&|s| s.renew_seconds = 3600), None);
+        let long = fault(&|s| s.renew_seconds = 3601);
+        assert_eq!(long, Some("renew_seconds"));
         let hooks = "https://app.example/done?a=b";
         assert_eq!(fault(&|s| s.response_uris = text(hooks)), None);
         for bad in [

@@ -7,7 +7,7 @@ use store_kit::{Row, StoreError, Tx, sql};
 use crate::crypt::digest;
 use crate::flow::{Bound, Pairs, from_json, hold, size, to_json};
 
-/// Life of both codes in seconds.
+/// Longest life of both codes in seconds.
 pub(crate) const LIFE: i64 = 15 * 60;
 /// Least time between two questions of a device in seconds, and what is added when it asks too often.
 pub(crate) const PAUSE: i64 = 5;
@@ -87,15 +87,14 @@ pub(crate) fn normal(typed: &str) -> Option<String> {
     (letters.len() == LENGTH && letters.chars().all(known)).then_some(letters)
 }
 
-/// Stores a device. Those that wait for this client are held to the bound.
+/// Stores a device, with its code and its user's, until `exp`. Those that wait for this client are held to the bound.
 pub(crate) async fn insert(
     tx: &mut Tx,
-    code: &SecretText,
-    user_code: &SecretText,
+    (code, user_code): &(SecretText, SecretText),
     client: &ClientId,
     pairs: &Pairs,
     bound: Option<Bound>,
-    now: UnixTime,
+    (now, exp): (UnixTime, UnixTime),
 ) -> Result<bool, StoreError> {
     // Kept for a day, so that an old code is called expired and not unknown; what it asked for isn't.
     let old = now.plus(-24 * 60 * 60).0;
@@ -113,7 +112,7 @@ pub(crate) async fn insert(
         .bind(params.as_str())
         .bind(State::Waiting.name())
         .bind(PAUSE)
-        .bind(now.plus(LIFE).0)
+        .bind(exp.0)
         .bind(size(&params));
     let stored = tx.execute(insert).await? == 1;
     let keep = "DELETE FROM ssa_device WHERE client = $1 AND size > 0 AND id NOT IN (SELECT id FROM (SELECT id, \

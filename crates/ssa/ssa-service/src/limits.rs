@@ -84,6 +84,8 @@ pub(crate) struct Limits {
     people: RateLimit<PersonId>,
     user_codes: RateLimit<PersonId>,
     refusals: RateLimit<ClientId>,
+    failures: RateLimit<ClientId>,
+    registrations: RateLimit<()>,
     begun: AtomicU32,
 }
 
@@ -92,7 +94,8 @@ const USER_CODES: Rate = Rate {
     burst: 5,
     per_minute: 1,
 };
-/// How many refusals of one client's tokens are entries of their own.
+/// How many refusals of one client's tokens are entries of their own; how many failures to prove that one is this client; and how many
+/// refused registrations.
 const REFUSALS: Rate = Rate {
     burst: 60,
     per_minute: 20,
@@ -139,6 +142,19 @@ impl Ssa {
     pub(crate) fn names_refusal(&self, client: &ClientId) -> bool {
         let named = &self.limits().refusals;
         named.take(client, REFUSALS, self.now()).is_ok()
+    }
+
+    /// Whether one more failure to prove that one is this client is an entry of its own. Anybody can say its name, and silences no
+    /// refusal of its tokens by that.
+    pub(crate) fn names_failure(&self, client: &ClientId) -> bool {
+        let named = &self.limits().failures;
+        named.take(client, REFUSALS, self.now()).is_ok()
+    }
+
+    /// Whether one more registration that was refused is an entry of its own.
+    pub(crate) fn names_registration(&self) -> bool {
+        let named = &self.limits().registrations;
+        named.take(&(), REFUSALS, self.now()).is_ok()
     }
 
     /// How much may be under way for a client, if it is time to look: a look goes through all of it, and one for each

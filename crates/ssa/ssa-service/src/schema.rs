@@ -77,6 +77,11 @@ pub(crate) const TABLES: Migrations = Migrations {
             sqlite: OF_V1_SQLITE,
             postgres: OF_V1_POSTGRES,
         },
+        Migration {
+            name: "0015-tokens-for-bare-hashes",
+            sqlite: BARE_SQLITE,
+            postgres: BARE_POSTGRES,
+        },
     ],
 };
 
@@ -382,6 +387,10 @@ const OF_SOFTWARE_POSTGRES: &str = of_software!("BIGINT");
 // Who used a client first that registered itself. From here on `used` is when it last got a token, about; 0: it never did.
 const FIRST_PERSON: &str = "ALTER TABLE ssa_client ADD COLUMN person TEXT;
     CREATE INDEX ssa_client_person ON ssa_client (software, person);";
+
+// 1 when what was approved are hashes, and none is of a document.
+const BARE_SQLITE: &str = "ALTER TABLE ssa_token ADD COLUMN bare INTEGER NOT NULL DEFAULT 0;";
+const BARE_POSTGRES: &str = "ALTER TABLE ssa_token ADD COLUMN bare BIGINT NOT NULL DEFAULT 0;";
 
 // 1 when a code was asked for in the words of version 1 of the CSC API: its token has another type.
 const OF_V1_SQLITE: &str = "ALTER TABLE ssa_code ADD COLUMN v1 INTEGER NOT NULL DEFAULT 0;";

@@ -110,6 +110,8 @@ pub(crate) struct Token {
     pub(crate) person: Option<PersonId>,
     /// Who alone may use it.
     pub(crate) holder: Option<Holder>,
+    /// What was approved are hashes of data to be signed, and none is of a document.
+    pub(crate) bare: bool,
     pub(crate) exp: UnixTime,
     pub(crate) revoked: bool,
 }
@@ -140,8 +142,8 @@ pub(crate) async fn insert(
     let old = now.plus(-24 * 60 * 60).0;
     tx.execute(sql("DELETE FROM ssa_token WHERE exp < $1").bind(old))
         .await?;
-    let insert = "INSERT INTO ssa_token (id, grant_id, scope, client, person, key, alg, not_after, exp, cnf, revoked) \
-                  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 0)";
+    let insert = "INSERT INTO ssa_token (id, grant_id, scope, client, person, key, alg, not_after, exp, cnf, bare, revoked) \
+                  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 0)";
     let facts = token.scope.facts();
     let insert = sql(insert)
         .bind(digest(text.expose()))
@@ -153,14 +155,15 @@ pub(crate) async fn insert(
         .bind(facts.map(|f| f.alg.name()))
         .bind(facts.map(|f| f.not_after.0))
         .bind(token.exp.0)
-        .bind(token.holder.map(|holder| holder.to_string()));
+        .bind(token.holder.map(|holder| holder.to_string()))
+        .bind(i64::from(token.bare));
     tx.execute(insert).await?;
     clients::used(tx, &token.client, token.person.as_ref(), now).await
 }
 
 /// Finds a token by its text.
 pub(crate) async fn find(tx: &mut Tx, text: &SecretText) -> Result<Option<Token>, StoreError> {
-    let query = "SELECT scope, client, person, key, alg, not_after, exp, cnf, revoked FROM ssa_token WHERE id = $1";
+    let query = "SELECT scope, client, person, key, alg, not_after, exp, cnf, bare, revoked FROM ssa_token WHERE id = $1";
     let row = tx
         .fetch_optional(sql(query).bind(digest(text.expose())))
         .await?;
@@ -225,6 +228,7 @@ fn read(row: &Row) -> Result<Token, StoreError> {
         client: ClientId::parse(row.text("client")?).map_err(|_| StoreError::Column("client"))?,
         person,
         holder: read_holder(row)?,
+        bare: row.int("bare")? != 0,
         exp: UnixTime(row.int("exp")?),
         revoked: row.int("revoked")? != 0,
     })

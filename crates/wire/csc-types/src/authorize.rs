@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::body::Body;
+use crate::details::HashType;
 use crate::error::CscError;
 use crate::lenient::decode_base64;
 use crate::secret::SecretText;
@@ -20,6 +21,8 @@ pub struct CredentialAuthorizeRequest {
     pub hashes: Vec<Vec<u8>>,
     /// Hash of all digests; there whenever digests are.
     pub hash_algorithm: Option<HashAlg>,
+    /// What was hashed, if it is said. A member of our own, `hashType`, as entries of `authorization_details` have it (2.2).
+    pub hash_type: Option<HashType>,
     /// What was asked of the person, by the id of its authentication object.
     pub auth_data: Vec<(String, SecretText)>,
     /// Text of the client about the transaction, at most 500 characters; untrusted.
@@ -57,6 +60,15 @@ impl CredentialAuthorizeRequest {
         if hash_algorithm.is_some_and(|ha| hashes.iter().any(|h| h.len() != ha.len())) {
             return Err(CscError::InvalidDigestLength);
         }
+        let hash_type = match body.opt_string("hashType")? {
+            None => None,
+            Some(name) => match HashType::parse(&name) {
+                Some(kind @ (HashType::Dtbsr | HashType::Sdr)) => Some(kind),
+                Some(HashType::Sodr) | None => {
+                    return Err(CscError::InvalidParameter("hashType"));
+                }
+            },
+        };
         let mut auth_data = Vec::new();
         for entry in body.array("authData").unwrap_or_default() {
             let text = |name: &str| entry.get(name).and_then(Value::as_str);
@@ -81,6 +93,7 @@ impl CredentialAuthorizeRequest {
             num_signatures,
             hashes,
             hash_algorithm,
+            hash_type,
             auth_data,
             description,
         })
@@ -204,6 +217,10 @@ mod tests {
                 CscError::InvalidDigestLength,
             ),
             (
+                r#"{"credentialID":"k","numSignatures":1,"hashType":"sodr"}"#.to_owned(),
+                CscError::InvalidParameter("hashType"),
+            ),
+            (
                 r#"{"credentialID":"k","numSignatures":1,"authData":[{"id":"PIN","value":"1"},{"id":"PIN","value":"2"}]}"#
                     .to_owned(),
                 CscError::InvalidAuthData,
@@ -217,6 +234,9 @@ mod tests {
         ))
         .unwrap();
         assert!(good.value("PIN").is_some() && good.value("OTP").is_none());
+        assert_eq!(good.hash_type, None);
+        let said = read(r#"{"credentialID":"k","numSignatures":1,"hashType":"SDR"}"#).unwrap();
+        assert_eq!(said.hash_type, Some(HashType::Sdr));
         assert!(!format!("{good:?}").contains("s3cret"));
     }
 }

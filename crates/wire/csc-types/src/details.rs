@@ -45,7 +45,7 @@ pub const DELETION: [&str; 3] = [
 /// The credential whose deletion these `authorization_details` ask for, if that is what they ask.
 ///
 /// # Errors
-/// [`OAuthError::InvalidDetails`] when they do and name none.
+/// [`OAuthError::InvalidDetails`] when they do and name none, or want its certificate revoked too, which nobody here can.
 pub fn deletion(text: &str) -> Result<Option<String>, OAuthError> {
     let value = strict(text.as_bytes()).ok_or(OAuthError::Invalid(DETAILS))?;
     let object = single(&value)?;
@@ -58,6 +58,15 @@ pub fn deletion(text: &str) -> Result<Option<String>, OAuthError> {
     let id = id.ok_or(OAuthError::InvalidDetails(
         "authorization_details: a deletion names its credentialID",
     ))?;
+    // Nobody destroys a key for more than what comes of it.
+    let inner = object.get("credentialDeletionRequest");
+    let inner = inner.and_then(|request| request.get("revoke"));
+    let mut wished = [object.get("revoke"), inner].into_iter().flatten();
+    if wished.any(|wish| !matches!(wish, Value::Null | Value::Bool(false))) {
+        return Err(OAuthError::InvalidDetails(
+            "authorization_details: revoke is the certification authority's; leave it out, and ask there",
+        ));
+    }
     Ok(Some(id.to_owned()))
 }
 
@@ -91,21 +100,40 @@ impl HashType {
     }
 }
 
-/// One entry of `documentDigests`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+/// One entry of `documentDigests`. Two are equal when they mean the same, said or not.
+#[derive(Debug, Clone, Default)]
 pub struct DocumentDigest {
     /// The raw digest.
     pub hash: Vec<u8>,
     /// What the client calls the document; untrusted text.
     pub label: Option<String>,
-    /// What was hashed.
-    pub hash_type: HashType,
+    /// What was hashed, if it is said.
+    pub hash_type: Option<HashType>,
     /// With `sdr`: the signed attributes (SET OF, DER) that bind the document, a member of our own that others ignore.
     /// Without it the service builds the minimal set, which anybody can compute.
     pub signed_attrs: Option<Vec<u8>>,
     /// With `sdr`: `/ByteRange` of the prepared PDF, a hint for whoever compares a file. A member of our own.
     pub byte_range: Option<[u64; 4]>,
 }
+
+impl DocumentDigest {
+    /// What was hashed, as the specification takes it where nothing is said.
+    pub fn kind(&self) -> HashType {
+        self.hash_type.unwrap_or_default()
+    }
+}
+
+impl PartialEq for DocumentDigest {
+    fn eq(&self, other: &Self) -> bool {
+        self.hash == other.hash
+            && self.label == other.label
+            && self.kind() == other.kind()
+            && self.signed_attrs == other.signed_attrs
+            && self.byte_range == other.byte_range
+    }
+}
+
+impl Eq for DocumentDigest {}
 
 /// A signature authorization that was asked for, checked. Two are equal when they mean the same, whatever
 /// alphabet or member order the client used.
@@ -121,10 +149,13 @@ pub struct SignatureAuthorization {
     pub digests: Vec<DocumentDigest>,
     /// Hash of all digests; there whenever digests are.
     pub hash_algorithm: Option<HashAlg>,
-    /// Seconds for which `credentials/extendTransaction` may go on after the approval; 0 for not at all. Our own
-    /// member `renewableFor`: the signer sees it and approves it.
-    pub renewable_for: u32,
+    /// Seconds for which `credentials/extendTransaction` may go on after the approval; 0 for not at all, nothing for what the client's
+    /// contract says. Our own member `renewableFor`: the signer sees it and approves it.
+    pub renewable_for: Option<u32>,
 }
+
+/// Most seconds of it.
+pub const MAX_RENEWAL: u32 = 3600;
 
 pub(crate) const DETAILS: &str = "authorization_details";
 const SIGNED_ATTRS: &str = "signedAttrs";
@@ -184,17 +215,17 @@ impl SignatureAuthorization {
     }
 
     fn renewable(self, value: Option<&Value>) -> Result<Self, OAuthError> {
+        const BAD: OAuthError =
+            OAuthError::InvalidDetails("authorization_details: renewableFor is 0 to 3600 seconds");
         let seconds = match value {
-            None | Some(Value::Null) => 0,
-            Some(n) => n
-                .as_u64()
-                .filter(|n| *n <= 3600)
-                .ok_or(OAuthError::InvalidDetails(
-                    "authorization_details: renewableFor is 0 to 3600 seconds",
-                ))?,
+            None | Some(Value::Null) => None,
+            Some(n) => {
+                let n = n.as_u64().and_then(|n| u32::try_from(n).ok());
+                Some(n.filter(|n| *n <= MAX_RENEWAL).ok_or(BAD)?)
+            }
         };
         Ok(Self {
-            renewable_for: u32::try_from(seconds).unwrap_or(0),
+            renewable_for: seconds,
             ..self
         })
     }
@@ -232,7 +263,7 @@ impl SignatureAuthorization {
             num_signatures,
             digests,
             hash_algorithm,
-            renewable_for: 0,
+            renewable_for: None,
         })
     }
 
@@ -248,8 +279,8 @@ impl SignatureAuthorization {
             put("signatureQualifier", json!(qualifier));
         }
         put("numSignatures", json!(self.num_signatures));
-        if self.renewable_for != 0 {
-            put("renewableFor", json!(self.renewable_for));
+        if let Some(seconds) = self.renewable_for {
+            put("renewableFor", json!(seconds));
         }
         if !self.digests.is_empty() {
             put(
@@ -303,8 +334,8 @@ fn read_digest(entry: &Value) -> Result<DocumentDigest, OAuthError> {
     };
     let hash = text("hash").and_then(decode_base64);
     let hash_type = match text("hashType") {
-        None => HashType::default(),
-        Some(name) => HashType::parse(name).ok_or(bad("documentDigests: unknown hashType"))?,
+        None => None,
+        Some(name) => Some(HashType::parse(name).ok_or(bad("documentDigests: unknown hashType"))?),
     };
     Ok(DocumentDigest {
         hash: hash.ok_or(bad("documentDigests: hash must be base64"))?,
@@ -328,7 +359,7 @@ fn read_digest(entry: &Value) -> Result<DocumentDigest, OAuthError> {
 }
 
 fn write_digest(digest: &DocumentDigest) -> Value {
-    let mut entry = json!({ "hash": b64(&digest.hash), "hashType": digest.hash_type.as_str() });
+    let mut entry = json!({ "hash": b64(&digest.hash), "hashType": digest.kind().as_str() });
     if let Some(label) = &digest.label {
         entry["label"] = json!(label);
     }
@@ -352,6 +383,18 @@ mod tests {
             assert_eq!(deletion(&text), Ok(Some("k".to_owned())));
             let text = json!({ "type": kind }).to_string();
             assert!(deletion(&text).is_err());
+            for (revoke, good) in [
+                (json!(false), true),
+                (json!(true), false),
+                (json!("true"), false),
+            ] {
+                let outer = json!({ "type": kind, "credentialID": "k", "revoke": revoke });
+                let inner = json!({ "type": kind, "credentialID": "k",
+                    "credentialDeletionRequest": { "revoke": revoke } });
+                for details in [outer, inner] {
+                    assert_eq!(deletion(&details.to_string()).is_ok(), good, "{details}");
+                }
+            }
         }
         assert_eq!(deletion(r#"[{"type":"credential"}]"#), Ok(None));
         assert!(deletion("[]").is_err() && deletion("x").is_err());
@@ -376,7 +419,7 @@ mod tests {
             SignatureAuthorization::parse(&one(&b64u(hash()), DetailsType::Uri.as_str())).unwrap();
         assert_eq!(a, b);
         assert_eq!(
-            (a.num_signatures, a.digests[0].hash_type),
+            (a.num_signatures, a.digests[0].kind()),
             (1, HashType::Dtbsr)
         );
         let text = one(&b64(hash()), "credential");
@@ -384,6 +427,19 @@ mod tests {
         assert_eq!(SignatureAuthorization::parse(bare).unwrap(), a);
         let ours = a.to_details(DetailsType::Uri).to_string();
         assert_eq!(SignatureAuthorization::parse(&ours).unwrap(), a);
+    }
+
+    #[test]
+    fn what_is_hashed_means_the_same_said_or_not() {
+        let said = SignatureAuthorization::parse(&one(&b64(hash()), "credential")).unwrap();
+        let mut value: Value = serde_json::from_str(&one(&b64(hash()), "credential")).unwrap();
+        value[0]["documentDigests"][0]["hashType"] = Value::Null;
+        let unsaid = SignatureAuthorization::parse(&value.to_string()).unwrap();
+        assert_eq!(said, unsaid);
+        assert_eq!(unsaid.digests[0].hash_type, None);
+        value[0]["documentDigests"][0]["hashType"] = json!("sdr");
+        let document = SignatureAuthorization::parse(&value.to_string()).unwrap();
+        assert_ne!(document, unsaid);
     }
 
     #[test]
@@ -397,7 +453,7 @@ mod tests {
         let read = &asked.digests[0];
         assert_eq!(read.signed_attrs.as_deref(), Some(&[0x31, 0][..]));
         assert_eq!(
-            (read.hash_type, read.byte_range),
+            (read.kind(), read.byte_range),
             (HashType::Sdr, Some([0, 10, 20, 30]))
         );
         let ours = asked.to_details(DetailsType::Short).to_string();

@@ -77,6 +77,8 @@ pub enum CscError {
     SignedProps(String),
     /// A document or digest is not what was authorized.
     DocumentMismatch,
+    /// What was authorized are hashes of data to be signed: no document can be compared with them.
+    NotDocuments,
     /// What another part of the service answered.
     Passed {
         /// HTTP status.
@@ -225,6 +227,9 @@ impl CscError {
                 return format!("Invalid parameter signed_props: {names}").into();
             }
             Self::DocumentMismatch => "Document or documentDigest does not match authorized hash",
+            Self::NotDocuments => {
+                "documentDigests or documents are not authorized by the SAD: it is for hashes of data to be signed; ask with hashType sdr"
+            }
             Self::Passed { description, .. } => return description.clone().into(),
             Self::SadExpired => "SAD expired",
             Self::CertificateExpired(_) => "Signing certificate is expired",
@@ -292,6 +297,8 @@ pub enum OAuthError {
     ClientAuthRequired,
     /// Client authentication failed (RFC 6749 §5.2).
     InvalidClient,
+    /// The `Authorization` header isn't HTTP Basic of two parts (CSC 8.3.4 of version 1).
+    MalformedHeader,
     /// The client may not use this grant.
     UnauthorizedClient,
     /// Code unknown, used, expired, of another client, or with a wrong `code_verifier`.
@@ -326,7 +333,7 @@ impl OAuthError {
     /// HTTP status at the token and PAR endpoints.
     pub fn status(&self) -> u16 {
         match self {
-            Self::InvalidClient => 401,
+            Self::InvalidClient | Self::MalformedHeader => 401,
             Self::RateLimited => 429,
             Self::ServerError => 500,
             Self::Unavailable => 503,
@@ -341,7 +348,7 @@ impl OAuthError {
             Self::UnsupportedGrantType => "unsupported_grant_type",
             Self::InvalidScope => "invalid_scope",
             Self::InvalidDetails(_) => "invalid_authorization_details",
-            Self::InvalidClient => "invalid_client",
+            Self::InvalidClient | Self::MalformedHeader => "invalid_client",
             Self::UnauthorizedClient => "unauthorized_client",
             Self::InvalidCode
             | Self::RedirectMismatch
@@ -378,6 +385,7 @@ impl OAuthError {
             Self::InvalidDetails(why) => why,
             Self::ClientAuthRequired => "Client authorization required",
             Self::InvalidClient => "Client authentication failed",
+            Self::MalformedHeader => "Invalid authorization header",
             Self::UnauthorizedClient => "This client may not use this grant",
             Self::InvalidCode => "Authorization code is invalid or expired",
             Self::RedirectMismatch => {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::create::{self, CreationRequest};
-use crate::details::{self, DetailsType, DocumentDigest, HashType, SignatureAuthorization};
+use crate::details::{self, DetailsType, DocumentDigest, SignatureAuthorization};
 use crate::error::OAuthError;
 use crate::lenient::{self, decode_base64};
 use crate::secret::SecretText;
@@ -284,8 +284,6 @@ fn plain_authorization(params: &Params) -> Result<SignatureAuthorization, OAuthE
         let hash = decode_base64(text).ok_or(OAuthError::Invalid(name))?;
         digests.push(DocumentDigest {
             hash,
-            label: None,
-            hash_type: HashType::Dtbsr,
             ..DocumentDigest::default()
         });
     }

@@ -32,13 +32,15 @@ pub fn to_v2(body: &[u8]) -> Result<Vec<u8>, CscError> {
             members.insert(new.to_owned(), value);
         }
     }
-    for later in ["authData", "response_uri", "validity_period"] {
+    for later in ["authData", "hashType", "response_uri", "validity_period"] {
         members.remove(later);
     }
     let mut auth_data = Vec::new();
     for id in [PIN, OTP] {
         match members.remove(id) {
             None | Some(Value::Null) => {}
+            // As every member that isn't used (see `Body::get`).
+            Some(Value::String(value)) if value.is_empty() => {}
             Some(Value::String(value)) => auth_data.push(json!({ "id": id, "value": value })),
             Some(_) => return Err(CscError::MissingString(id)),
         }
@@ -165,6 +167,12 @@ pub fn error(error: &CscError) -> (&'static str, String) {
             error.error(),
             "Hash is not authorized by the SAD.".to_owned(),
         ),
+        CscError::InvalidParameter("hashes") => (
+            error.error(),
+            CscError::InvalidParameter("hash")
+                .description()
+                .into_owned(),
+        ),
         CscError::CertificateExpired(Some(owner)) => (
             error.error(),
             format!("Signing certificate '{owner}' is expired."),
@@ -189,7 +197,7 @@ mod tests {
     fn requests_are_rewritten_and_members_of_version_2_don_t_slip_in() {
         let hash = b64([1; 48]);
         let body = json!({ "credentialID": "k", "numSignatures": 1, "hash": [hash], "PIN": "1", "OTP": null,
-            "hashes": ["x"], "authData": [{ "id": "PIN", "value": "2" }] });
+            "hashes": ["x"], "hashType": "sdr", "authData": [{ "id": "PIN", "value": "2" }] });
         let v2: Value =
             serde_json::from_slice(&to_v2(body.to_string().as_bytes()).unwrap()).unwrap();
         assert_eq!(
@@ -197,6 +205,10 @@ mod tests {
             json!({ "credentialID": "k", "numSignatures": 1, "hashes": [hash],
                 "hashAlgorithmOID": HashAlg::Sha384.oid(), "authData": [{ "id": "PIN", "value": "1" }] })
         );
+        // Nothing was collected: the person is asked elsewhere.
+        let empty = json!({ "numSignatures": 1, "PIN": "", "OTP": "" }).to_string();
+        let v2: Value = serde_json::from_slice(&to_v2(empty.as_bytes()).unwrap()).unwrap();
+        assert_eq!(v2["authData"], json!([{ "id": PORTAL }]));
         let sha1 = json!({ "numSignatures": 1, "hash": [b64([1; 20])] }).to_string();
         assert_eq!(to_v2(sha1.as_bytes()), Err(CscError::InvalidDigestLength));
         assert_eq!(to_v2(br#"{"PIN":1}"#), Err(CscError::MissingString("PIN")));
@@ -229,6 +241,14 @@ mod tests {
         let words = "Signing certificate 'O=x,CN=y' is expired.";
         assert_eq!(error(&expired), ("invalid_request", words.to_owned()));
         assert_eq!(expired.description(), "Signing certificate is expired");
+    }
+
+    #[test]
+    fn version_1_names_its_own_members() {
+        for (name, own) in [("hashes", "hash"), ("hashAlgorithmOID", "hashAlgo")] {
+            let words = format!("Invalid parameter {own}");
+            assert_eq!(error(&CscError::InvalidParameter(name)).1, words);
+        }
     }
 
     #[test]

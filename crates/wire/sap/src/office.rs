@@ -100,8 +100,8 @@ pub enum Measure {
         /// SHA-256 of the 16-byte secret with which the person enrols a passkey for it.
         secret: Digest32,
     },
-    /// Give an officer another account; or, for an account they have, a new invitation: its old factors end when it is
-    /// used.
+    /// Give an officer another account; or, for an account they have, a new invitation. If the account has a passkey that counts,
+    /// the invitation comes after a waiting time, and the passkey ends when it is used.
     Account {
         /// The officer.
         officer: OfficerId,
@@ -109,6 +109,16 @@ pub enum Measure {
         account: PersonId,
         /// As above.
         secret: Digest32,
+    },
+    /// Say that the passkey of an account, enrolled by a link, is its officer's. The account itself asks for it, and does nothing
+    /// else before.
+    Confirm {
+        /// The officer.
+        officer: OfficerId,
+        /// The account.
+        account: PersonId,
+        /// Fingerprint of the passkey, as its owner reads it out from their own page.
+        passkey: String,
     },
     /// Change roles, renew an appointment, record a training.
     Office {
@@ -275,6 +285,7 @@ impl Measure {
         match self {
             Self::Appoint { .. } => "appoint",
             Self::Account { .. } => "account",
+            Self::Confirm { .. } => "confirm",
             Self::Office { .. } => "office",
             Self::Dismiss { .. } => "dismiss",
             Self::Key { .. } => "key",
@@ -289,11 +300,12 @@ impl Measure {
         }
     }
 
-    /// The officer it is about, who neither asks for it nor approves it.
+    /// The officer it is about, who approves it never, and asks for it only to have the own passkey confirmed.
     pub fn subject(&self) -> Option<&OfficerId> {
         match self {
             Self::Appoint { officer, .. }
             | Self::Account { officer, .. }
+            | Self::Confirm { officer, .. }
             | Self::Office { officer, .. }
             | Self::Dismiss { officer } => Some(officer),
             _ => None,
@@ -346,9 +358,12 @@ pub struct Facts {
     /// How often the state of key or factors had changed: the proposal is void when it changes again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changes: Option<u32>,
-    /// Digest of the registration's keys and factors, as above.
+    /// Digest of the registration's keys and factors, or of what the passkey of an account was enrolled with, as above.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub of: Option<Digest32>,
+    /// Who asked for the account whose passkey is to be confirmed, which somebody else does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked_by: Option<OfficerId>,
     /// How many keys there were that would end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keys: Option<u64>,

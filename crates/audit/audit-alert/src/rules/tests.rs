@@ -55,6 +55,11 @@ fn what_is_bad_by_itself_is_told_at_once() {
             "officer-due@5",
         ),
         (
+            "officer.passkey-ordered",
+            json!({"account": "officer.o", "officer": "o", "until": 9}),
+            "officer-passkey@5",
+        ),
+        (
             "audit.witness-away",
             json!({"witness": "w"}),
             "witness-away@5",

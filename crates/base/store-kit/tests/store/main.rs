@@ -12,6 +12,7 @@ use core_types::random::SystemRandom;
 use store_kit::testing::{self, TestStore};
 use store_kit::{
     Dialect, Migration, Migrations, Seen, Store, StoreError, Tx, share_lock, sql, transaction,
+    update_lock,
 };
 
 const TABLES: &[Migrations] = &[Migrations {
@@ -169,6 +170,37 @@ async fn a_share_lock_holds_off_a_writer_until_the_commit() {
     }
 }
 
+const NEXT: &str = "UPDATE counter SET n = $1, version = $2 WHERE id = 'a' AND version = $3";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn whoever_locks_a_row_first_changes_it_without_starting_again() {
+    for store in testing::both(TABLES).await {
+        let shared = Arc::new(store);
+        let tasks: Vec<_> = (0..40)
+            .map(|_| {
+                let store = Arc::clone(&shared);
+                tokio::spawn(async move {
+                    let mut runs = 0;
+                    let done: Result<(), StoreError> = transaction!(store, "queues", |tx| {
+                        runs += 1;
+                        let lock = update_lock!(tx, "SELECT version FROM counter WHERE id = 'a'");
+                        tx.fetch_one(lock).await?;
+                        let (n, version) = read(tx, "a").await?;
+                        let next = sql(NEXT).bind(n + 1).bind(version + 1);
+                        tx.cas(next.bind(version)).await
+                    });
+                    done.unwrap();
+                    runs
+                })
+            })
+            .collect();
+        for task in tasks {
+            assert_eq!(task.await.unwrap(), 1, "{:?}", shared.store);
+        }
+        assert_eq!(value(&shared, "a").await, 40);
+    }
+}
+
 /// Whether a statement waits for a row; on SQLite the queue for the only writer can't be seen from outside.
 async fn is_waiting(store: &Store) -> bool {
     if store.dialect() == Dialect::Sqlite {
@@ -312,9 +344,16 @@ async fn a_restored_or_copied_store_has_another_epoch() {
     first.close().await;
     drop(first);
     std::fs::copy(&one, &two).unwrap();
-    // In its place a file that may well have its inode.
-    std::fs::remove_file(&one).unwrap();
-    std::fs::copy(&two, &one).unwrap();
+    // In its place a file that may well have its inode, made later than it by the clock of the file system, which ticks slowly.
+    let made = || std::fs::metadata(&one).unwrap().created().ok();
+    let before = made();
+    loop {
+        std::fs::remove_file(&one).unwrap();
+        std::fs::copy(&two, &one).unwrap();
+        if before.is_none() || made() != before {
+            break;
+        }
+    }
     let back = Store::open(
         &store_kit::StoreUrl::Sqlite(one),
         "sam",

@@ -190,12 +190,26 @@ pub(crate) async fn restore(store: &Store, r: Restore<'_>) -> Result<String, Tro
     };
     let mut lines = vec![format!(
         "{} keys are usable again; {} orders stay spent",
-        report.keys, report.orders
+        report.usable(),
+        report.orders
     )];
     let names = |keys: &[core_types::KeyId]| {
         let names: Vec<_> = keys.iter().map(core_types::KeyId::as_str).collect();
         names.join(" ")
     };
+    if !report.unusable.is_empty() {
+        let (count, keys) = (report.unusable.len(), names(&report.unusable));
+        lines.push(format!(
+            "{count} keys are LOST, since the device has neither them nor the wrapping key of the backup's day; restore the device from its \
+             maker's backup, or take a newer backup of the module: {keys}"
+        ));
+    }
+    if report.unasked > 0 {
+        lines.push(format!(
+            "{} keys may be lost: the device is away, and couldn't be asked for them",
+            report.unasked
+        ));
+    }
     if !report.refused_destroyed.is_empty() {
         let keys = names(&report.refused_destroyed);
         lines.push(format!("refused, since destroyed after the backup: {keys}"));
@@ -284,13 +298,13 @@ fn ledger(log: &Path, key: &Path, witness: &Path, archives: &[PathBuf]) -> Resul
 pub(crate) async fn scrub(module: &Module) -> Result<String, Trouble> {
     let done = module.scrub().await;
     let done = done.map_err(|e| trouble("store", e, "check the store"))?;
-    let good = done.set_back.is_empty() && done.revived.is_empty() && done.missing.is_empty();
-    if good {
+    if done.agrees() {
         return Ok(format!("{} keys agree with the audit log", done.keys));
     }
     let what = format!(
-        "of {} keys, set back or altered: {:?}; destroyed and there again: {:?}; gone: {:?}",
-        done.keys, done.set_back, done.revived, done.missing
+        "of {} keys, set back or altered: {:?}; destroyed and there again: {:?}; gone: {:?}; with a public half in common: {:?}; \
+         public keys that were missing in the table of duplicates, and were put back: {}",
+        done.keys, done.set_back, done.revived, done.missing, done.twice, done.unlisted
     );
     Err(trouble(
         "tampered",

@@ -18,6 +18,7 @@ use core_types::random::SystemRandom;
 use service_kit::http::HttpOptions;
 use service_kit::{Client, Identity, Trouble, daemon};
 
+use crate::backend::Missing;
 use crate::config::Config;
 use crate::{backend, ceremony, open_store, passphrase};
 
@@ -124,7 +125,8 @@ pub(crate) enum Command {
     /// new-sam`). Its next keys are taken within the hour.
     NewSam,
     /// Have the running module change the key under which the token wraps, as its administrator: every wrapped key anew while
-    /// keys are used, then the end of the old wrapping keys. Waits for the end; if it is interrupted the module goes on.
+    /// keys are used, then the end of the old wrapping keys, and with them of all that earlier backups of the module have of
+    /// wrapped keys. Waits for the end; if it is interrupted the module goes on.
     ChangeWrapping {
         /// The running module, and who calls it.
         #[command(flatten)]
@@ -300,7 +302,9 @@ pub(crate) async fn run(config: Config, command: &Command) -> Result<String, Tro
             archives,
             approvals,
         } => {
-            let backend = backend::open(&config.backend).map_err(|not| not.trouble)?;
+            // Of several tokens one may be what was lost.
+            let backend = backend::open(&config.backend, Missing::Waits);
+            let backend = backend.map_err(|not| not.trouble)?;
             let restore = backup::Restore {
                 from,
                 shares,
@@ -399,7 +403,8 @@ async fn change_wrapping(client: &Client) -> Result<String, Trouble> {
         if !told.running {
             let (keys, retired) = (told.keys, told.retired);
             return Ok(format!(
-                "{keys} keys wrapped anew, {retired} wrapping keys destroyed"
+                "{keys} keys wrapped anew, {retired} wrapping keys destroyed; NO BACKUP of the module from before gives a wrapped key \
+                 back: make a new one now (natsuin-cm backup)"
             ));
         }
         begin = false;

@@ -384,10 +384,13 @@ async fn the_running_daemon_changes_its_wrapping_key_by_command() {
     let sam = SamSide::new(client).await;
     let key = sam.key().await;
     let said = ruled.told("change-wrapping", &[]);
-    assert_eq!(
-        said.trim(),
-        "1 keys wrapped anew, 1 wrapping keys destroyed"
-    );
+    for words in [
+        "1 keys wrapped anew, 1 wrapping keys destroyed",
+        "NO BACKUP of the module from before",
+        "make a new one now",
+    ] {
+        assert!(said.contains(words), "{said}");
+    }
     let later = sam.key().await;
     for (act, key) in [(1, &key), (2, &later)] {
         let signed = sam.order(sign(key, P256, act)).await;

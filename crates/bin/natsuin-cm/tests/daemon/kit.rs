@@ -112,8 +112,13 @@ every_seconds = 10
 
     /// A token of SoftHSM2 with the label `natsuin`.
     pub fn make_token(&self) {
+        self.make("natsuin");
+    }
+
+    /// A token of SoftHSM2 with this label.
+    pub fn make(&self, label: &str) {
         let made = Command::new("softhsm2-util")
-            .args(["--init-token", "--free", "--label", "natsuin", "--pin", PIN])
+            .args(["--init-token", "--free", "--label", label, "--pin", PIN])
             .args(["--so-pin", "00000000"])
             .env("SOFTHSM2_CONF", self.token.path().join("softhsm2.conf"))
             .output()

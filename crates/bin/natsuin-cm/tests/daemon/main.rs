@@ -8,6 +8,7 @@ mod memory;
 mod officers;
 mod provider_keys;
 mod restore;
+mod several;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -67,6 +68,8 @@ async fn a_token_is_used_as_configured_or_nothing_starts() {
     let certified = "declared_level = 2\ndeclaration = \"certificate of a test\"";
     let contradicted = site.refused(&config(&module, "natsuin", certified));
     assert!(contradicted.contains("I-3.5.1-keygen-L2"), "{contradicted}");
+    let serial = site.refused(&config(&module, "natsuin", "serial = \"another\""));
+    assert!(serial.contains("another serial number"), "{serial}");
     site.works(&right, "pkcs11", Level::Two).await;
     // Keys outside the token count as level 2 only if also that way of keeping them is declared.
     for (more, level) in [
@@ -191,6 +194,7 @@ async fn the_daemon_with_a_kryoptic_token_answers_the_sam_only() {
     let options = cm_pkcs11::Options {
         module: module.clone(),
         label: "natsuin".to_owned(),
+        serial: None,
         pin: SecretBytes::from(PIN.to_owned()),
         declaration: None,
     };

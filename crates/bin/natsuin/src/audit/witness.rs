@@ -62,6 +62,7 @@ pub async fn run(file: &Path, out: Out) -> Result<Exit, Failure> {
         Some(files) => Some(tls::mutual_server(&files.identity()?, &files.ca_pem()?)?),
         None => None,
     };
+    let interrupted = daemon::interrupted();
     let (stop, shutdown) = Shutdown::new();
     let router = router(keeper.clone(), Arc::new(SystemClock));
     let running = serve(bind(config.listen).await?, router, mutual, shutdown)?;
@@ -75,7 +76,7 @@ pub async fn run(file: &Path, out: Out) -> Result<Exit, Failure> {
         "schema": "natsuin.audit-witness/1", "ok": true, "key": public, "listen": addr, "logs": folders,
     }));
     tokio::select! {
-        () = daemon::interrupted() => {}
+        () = interrupted => {}
         never = anchor(&keeper, stamps) => match never {},
     }
     drop(stop);

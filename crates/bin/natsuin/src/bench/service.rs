@@ -337,7 +337,7 @@ impl Bench {
         let digests = hashes.iter().enumerate().map(|(i, hash)| DocumentDigest {
             hash: hash.clone(),
             label: Some(format!("document-{i}.pdf")),
-            hash_type: HashType::Dtbsr,
+            hash_type: Some(HashType::Dtbsr),
             ..DocumentDigest::default()
         });
         let asked = SignatureAuthorization {
@@ -346,7 +346,8 @@ impl Bench {
             num_signatures: u32::try_from(batch)?,
             digests: digests.collect(),
             hash_algorithm: Some(alg.hash()),
-            renewable_for: 0,
+            // All of it is signed at once; and a key has room for few approvals that go on.
+            renewable_for: Some(0),
         };
         let begun = now();
         let params = AuthorizeParams {

@@ -86,7 +86,7 @@ pub(super) fn asked(
         num_signatures: u32::try_from(hashes.len()).unwrap_or(u32::MAX),
         digests: digests.ok_or_else(|| wrong("a hash of another length, or not base64"))?,
         hash_algorithm: Some(algorithm),
-        renewable_for: 0,
+        renewable_for: None,
     })
 }
 

@@ -63,7 +63,16 @@ fn in_words(document: &Document, m: Messages) -> String {
     };
     let (id, name, what) = match &document.measure {
         Measure::Appoint { name, office, .. } => ("appoint", name.clone(), roles(office)),
-        Measure::Account { account, .. } => ("account", facts, account.to_string()),
+        Measure::Account { account, .. } => {
+            let id = match document.facts.wait {
+                Some(_) => "account-again",
+                None => "account",
+            };
+            (id, facts, account.to_string())
+        }
+        Measure::Confirm {
+            account, passkey, ..
+        } => ("confirm", facts, format!("{passkey} ({account})")),
         Measure::Office { office, .. } => ("office", facts, roles(office)),
         Measure::Dismiss { .. } => ("dismiss", facts, String::new()),
         Measure::Key { key, action } => {
@@ -129,7 +138,11 @@ pub(super) fn show_people(people: &PeopleAnswer, out: Out) {
                 true => account.last_act.map_or_else(String::new, |at| m.time(at)),
                 false => m.t("office-no-passkey"),
             };
-            out.say(&format!("    {}  {state}", account.account));
+            let unconfirmed = match account.unconfirmed {
+                true => format!("  ! {}", m.t("office-account-unconfirmed")),
+                false => String::new(),
+            };
+            out.say(&format!("    {}  {state}{unconfirmed}", account.account));
         }
     }
     out.say(&m.n("office-usable", people.usable.into()));

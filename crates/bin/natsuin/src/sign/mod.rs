@@ -247,7 +247,7 @@ async fn approve(
         num_signatures: u32::try_from(jobs.len()).unwrap_or(u32::MAX),
         digests: digests.collect(),
         hash_algorithm: Some(alg.hash()),
-        renewable_for: 0,
+        renewable_for: None,
     };
     let purpose = Purpose::Credential(asked);
     let token = session.authorize(purpose, "cli-open-approve").await;

@@ -156,7 +156,7 @@ impl Stack {
         &self.state.office.officers
     }
 
-    /// Enrols the founders' passkeys, and has them appoint the others, as it is done anywhere.
+    /// Enrols the founders' passkeys, and has them appoint the others and confirm their passkeys, as it is done anywhere.
     ///
     /// # Errors
     /// [`Trouble`].
@@ -225,7 +225,31 @@ impl Stack {
             role: *role,
             file: std::path::absolute(&file).map_err(|e| failed(&e))?,
         });
+        self.confirm_officer(account).await?;
         self.data.save("state.json", &self.state)
+    }
+
+    /// Whoever enrolled by the link of a proposal asks, and a founder who didn't make that link confirms it. A founder's own passkey counts.
+    async fn confirm_officer(&self, account: &PersonId) -> Result<(), Trouble> {
+        let failed = |e: anyhow::Error| {
+            trouble(
+                "dev-seed",
+                &format!("the passkey of {account} could not be confirmed: {e:#}"),
+            )
+        };
+        // Those after the founders in turn, so that nobody approves faster than a person reads.
+        let Some(place) = self.officers().len().checked_sub(FOUNDERS + 1) else {
+            return Ok(());
+        };
+        let mut officer = self.officer(account.as_str())?;
+        let asked = officer.ask_confirm("development stack").await;
+        let Some(asked) = asked.map_err(failed)? else {
+            return Ok(());
+        };
+        let by = &self.officers()[1 + place % (FOUNDERS - 1)];
+        let mut by = self.officer(by.account.as_str())?;
+        let confirmed = by.approve(asked.proposal, |_, _| Ok(()), None).await;
+        confirmed.map(drop).map_err(failed)
     }
 
     /// Proposed by the first founder, approved by the others.

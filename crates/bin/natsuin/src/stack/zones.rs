@@ -205,6 +205,7 @@ pub(super) fn backend(kit: &Kit) -> Result<Arc<dyn Backend>, Trouble> {
     let options = cm_pkcs11::Options {
         module: module.clone(),
         label: "natsuin-dev".to_owned(),
+        serial: None,
         pin: SecretBytes::from(core_types::bytes::b64u(pin.expose())),
         declaration: Some(cm_pkcs11::Declaration {
             level: kit.level,

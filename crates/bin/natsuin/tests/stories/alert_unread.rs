@@ -1,6 +1,7 @@
-//! What `natsuin audit alert` tells when a zone doesn't let it read.
+//! What `natsuin audit alert` tells when a zone doesn't let it read, and how it ends.
 
 use std::io::{BufRead as _, BufReader};
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 
@@ -13,9 +14,9 @@ use core_types::clock::SystemClock;
 use core_types::random::SystemRandom;
 use serde_json::{Value, json};
 use service_kit::{Shutdown, bind, serve};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
-use crate::kit::{natsuin, next};
+use crate::kit::{natsuin, next, signal, within};
 
 /// A zone's listener for auditors, which its operator can shut.
 #[derive(Default)]
@@ -50,22 +51,27 @@ fn alarm(what: &str) -> String {
     .to_string()
 }
 
+/// What a configuration names: a certificate of the program's own, a secret that it shares with receivers, a directory.
+fn equip(dir: &Path) {
+    let urls = dev_ca::Urls::under("http://127.0.0.1:1");
+    let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom));
+    let ca = dev_ca::DevCa::open(&dir.join("ca"), urls, clock, random).unwrap();
+    std::fs::write(dir.join("ca.pem"), ca.internal_ca_pem()).unwrap();
+    let identity = ca
+        .service_cert("alert.example", &["alert.example"])
+        .unwrap();
+    std::fs::write(dir.join("chain.pem"), identity.chain_pem).unwrap();
+    std::fs::write(dir.join("key.pem"), identity.key_pem.expose()).unwrap();
+    std::fs::write(dir.join("webhook.secret"), [5; 32]).unwrap();
+    std::fs::create_dir(dir.join("data")).unwrap();
+}
+
 // shows: I-7.1.4.7-alert-notifies-administrator, T-INS-OPERATOR
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_that_cant_be_read_is_told_and_one_bad_entry_ends_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
-    let urls = dev_ca::Urls::under("http://127.0.0.1:1");
-    let clock = Arc::new(SystemClock);
-    let ca = dev_ca::DevCa::open(&at("ca"), urls, clock, Arc::new(SystemRandom)).unwrap();
-    std::fs::write(at("ca.pem"), ca.internal_ca_pem()).unwrap();
-    let identity = ca
-        .service_cert("alert.example", &["alert.example"])
-        .unwrap();
-    std::fs::write(at("chain.pem"), identity.chain_pem).unwrap();
-    std::fs::write(at("key.pem"), identity.key_pem.expose()).unwrap();
-    std::fs::write(at("webhook.secret"), [5; 32]).unwrap();
-    std::fs::create_dir(at("data")).unwrap();
+    equip(dir.path());
 
     let zone = Arc::new(Mutex::new(Zone::default()));
     let reading = {
@@ -125,4 +131,59 @@ async fn a_log_that_cant_be_read_is_told_and_one_bad_entry_ends_nothing() {
     assert_eq!(heard().await, told("alarm", "meanwhile", Some(2)));
     child.kill().unwrap();
     child.wait().unwrap();
+}
+
+/// A service manager says once that it is to end, and perhaps while it tells something.
+#[tokio::test(flavor = "multi_thread")]
+async fn it_ends_in_order_also_when_it_is_told_to_in_the_middle_of_a_round() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    equip(dir.path());
+    let (hooked, mut hooks) = mpsc::unbounded_channel::<Value>();
+    let let_go = Arc::new(Notify::new());
+    let hook = {
+        let let_go = let_go.clone();
+        move |Json(body): Json<Value>| {
+            hooked.send(body).unwrap();
+            let let_go = let_go.clone();
+            async move {
+                let_go.notified().await;
+                StatusCode::NO_CONTENT
+            }
+        }
+    };
+    let (_stop, shutdown) = Shutdown::new();
+    let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let receiver = Router::new().route("/hook", post(hook));
+    let receiver = serve(listener, receiver, None, shutdown).unwrap();
+    // Its own certificate ends within so many days, which the first round tells.
+    let config = format!(
+        "service = \"test\"\ndata = \"{dir}/data\"\nevery_seconds = 1\nquiet_seconds = 3600\nlogs = []\n\
+         certificates = [\"{dir}/chain.pem\"]\n\
+         [tls]\nchain = \"{dir}/chain.pem\"\nkey = \"{dir}/key.pem\"\nca = \"{dir}/ca.pem\"\n\
+         [limits]\ncertificate_days = 100000\n\
+         [[webhook]]\nurl = \"http://{hook}/hook\"\nsecret = \"{dir}/webhook.secret\"\nprivate = true\npatience_seconds = 120\n",
+        dir = dir.path().display(),
+        hook = receiver.addr
+    );
+    std::fs::write(at("alert.toml"), config).unwrap();
+    let mut command = natsuin();
+    command
+        .args(["audit", "alert", "--config"])
+        .arg(at("alert.toml"))
+        .stdout(Stdio::null());
+    let mut command = tokio::process::Command::from(command);
+    let mut child = command.kill_on_drop(true).spawn().unwrap();
+    assert_eq!(
+        next("what is told", &mut hooks).await["rule"],
+        "certificate-ends"
+    );
+    signal("TERM", child.id().unwrap());
+    let_go.notify_one();
+    let ended = within("its end", child.wait()).await.unwrap();
+    assert_eq!(ended.code(), Some(0));
+    // What was told is noted as told.
+    let state = std::fs::read_to_string(at("data/state.json")).unwrap();
+    let state: Value = serde_json::from_str(&state).unwrap();
+    assert_eq!(state["waiting"], json!({}));
 }

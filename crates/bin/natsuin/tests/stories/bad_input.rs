@@ -192,7 +192,7 @@ async fn bad_calls_have_their_errors_and_sign_nothing() {
                 "{case}"
             );
         }
-        let (status, told) = spender.post(&token, " ".repeat(3 << 20), None).await;
+        let (status, told) = spender.post_spaces(&token, 3 << 20).await;
         assert_eq!(
             (status, told["error"].as_str()),
             (413, Some("invalid_request"))
@@ -253,11 +253,11 @@ async fn bad_calls_have_their_errors_and_sign_nothing() {
     }
 }
 
-/// As if the database had gone down and come back.
+/// As if the database had gone down and come back. Waits until each connection is gone: one that goes later would take what comes next.
 async fn drop_connections(url: &StoreUrl) {
     let admin = Store::open(url, "cm", cm_core::MIGRATIONS, &SystemRandom).await;
     let mut tx = admin.unwrap().read("drop").await.unwrap();
-    let query = "SELECT count(pg_terminate_backend(pid)) AS n FROM pg_stat_activity \
+    let query = "SELECT count(pg_terminate_backend(pid, 60000)) AS n FROM pg_stat_activity \
                  WHERE datname = current_database() AND pid <> pg_backend_pid()";
     assert!(tx.fetch_one(sql(query)).await.unwrap().int("n").unwrap() > 0);
 }

@@ -166,7 +166,7 @@ async fn cards_and_clients_with_certificates_over_real_tls() {
         let sent = with_certificate(stack, identity).post(endpoint).form(&form);
         sent.send().await.unwrap().json::<Value>().await.unwrap()
     };
-    assert_eq!(ask(None).await["error"], "invalid_client");
+    assert_eq!(ask(None).await["error"], "invalid_request");
     assert_eq!(ask(Some(other.clone())).await["error"], "invalid_client");
     let token = ask(Some(own.clone())).await;
     let token = token["access_token"].as_str().unwrap();

@@ -192,6 +192,40 @@ fn the_module_is_measured_beside_its_keys() {
 }
 
 #[test]
+fn kinds_of_key_are_measured_beside_the_library_and_experimental_ones_where_they_are_on() {
+    let of = |more: &[&str]| {
+        let args = [
+            "bench",
+            "cm",
+            "--json",
+            "--seconds",
+            "1",
+            "--kinds",
+            "ml-dsa-65",
+        ];
+        let (code, shown) = json(natsuin().args(args).args(more));
+        assert_eq!(code, 0, "{shown}");
+        shown["rows"].as_array().unwrap().clone()
+    };
+    assert!(of(&[]).is_empty(), "the module makes none");
+    let rows = of(&["--experimental"]);
+    let [row] = rows.as_slice() else {
+        panic!("one back end and one kind: {rows:?}")
+    };
+    assert_eq!(row["backend"], "software", "{row}");
+    assert_eq!(row["key"], "ml-dsa-65", "{row}");
+    for figure in [
+        "alone_one",
+        "alone_all",
+        "daemon_one",
+        "daemon_batch",
+        "ratio_batch",
+    ] {
+        assert!(row[figure].as_f64().unwrap() > 0.0, "{figure}: {row}");
+    }
+}
+
+#[test]
 fn the_modules_decisions_are_measured_beside_bare_cryptography() {
     let args = ["bench", "sam", "--json", "--seconds", "1"];
     let (code, shown) = json(natsuin().args(args));

@@ -112,7 +112,7 @@ async fn a_person_makes_another_key_at_an_applications_wish_and_signs_with_it() 
             ..DocumentDigest::default()
         }],
         hash_algorithm: Some(HashAlg::Sha256),
-        renewable_for: 0,
+        renewable_for: None,
     };
     let right = app.token(&mut story, Purpose::Credential(asked()), &mut fresh);
     let right = right.await;

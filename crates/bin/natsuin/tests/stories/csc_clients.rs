@@ -65,6 +65,8 @@ async fn pyhanko_signs_thirty_files_through_version_1_with_pin_and_code() {
             ];
             for (variants, hash) in batches {
                 clock.advance(60);
+                // The code of the next step: good from now on, and long enough for a busy machine to start Python and make the files.
+                let code = totp.code(clock.now().plus(30));
                 let files: Vec<_> = variants
                     .iter()
                     .map(|variant| {
@@ -77,7 +79,7 @@ async fn pyhanko_signs_thirty_files_through_version_1_with_pin_and_code() {
                     "token": token.expose(),
                     "credential": credential.credential_id,
                     "pin": credential.pin,
-                    "otp": String::from_utf8(totp.code(clock.now()).expose().to_vec()).unwrap(),
+                    "otp": String::from_utf8(code.expose().to_vec()).unwrap(),
                     "anchors": story.anchors(),
                     "pss": pss,
                     "hash": hash,

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use core_types::clock::SystemClock;
 use core_types::random::SystemRandom;
@@ -19,7 +20,7 @@ use ssa_service::calls::{
     AddRequest, ClientAdd, ClientRequest, ClientRotate, ClientSuspend, Contract, RotateRequest,
 };
 
-use crate::kit::{natsuin, run, text};
+use crate::kit::{natsuin, run, text, within};
 use crate::site::{NAME_RA, Program, SAM, SamPorts, Site, invitation, port};
 use crate::spend::{Spender, approval, body, hashes};
 
@@ -117,6 +118,25 @@ async fn register(site: &Site, officers: u16) -> DevClient {
         client_secret: given.secret.map(|secret| secret.expose().to_owned()),
         redirect_uris: vec![redirect.to_owned()],
     }
+}
+
+/// What a service tells of the SAM's clock, once that is kept. A server of time that answered too late at first, on a busy machine, is
+/// asked again, and the service asks the SAM now and then.
+async fn kept_clock(middle: &Middle<'_>, service: &Service) -> Value {
+    let url = format!("{}/csc/v2/info", service.portal);
+    within("a clock that is kept", async {
+        let mut ticks = tokio::time::interval(Duration::from_secs(1));
+        loop {
+            ticks.tick().await;
+            let info = middle.http.get(&url).send().await.unwrap();
+            let info: Value = info.json().await.unwrap();
+            let time = info["jt2aService"]["time"].clone();
+            if time["state"] == "synchronised" {
+                return time;
+            }
+        }
+    })
+    .await
 }
 
 /// The registration authority at its socket.
@@ -300,6 +320,10 @@ async fn four_daemons_make_one_signature() {
         http: site.http(),
     };
     let mut service = middle.service("ssa", "test", ssa, &site.ca).await;
+    let time = kept_clock(&middle, &service).await;
+    assert_eq!(time["declaredErrorMs"], 60_000);
+    let measured = time["measuredErrorMs"].as_u64().unwrap();
+    assert!(measured < 60_000, "{time}");
     let (invite, voucher) = invite(&service, "p-hanako");
     // Nobody's word but the authority's, and that once.
     let forged = invite.rsplit_once('.').unwrap().0.to_owned() + ".AAAA";
@@ -312,13 +336,6 @@ async fn four_daemons_make_one_signature() {
     let (login, key, used) = hanako.sign().await;
     let again = body(&key, &hashes(1));
     assert_eq!(hanako.spender.post(&used, again.clone(), None).await.0, 401);
-    let info = middle.http.get(format!("{}/csc/v2/info", service.portal));
-    let info: Value = info.send().await.unwrap().json().await.unwrap();
-    let time = &info["jt2aService"]["time"];
-    assert_eq!(time["state"], "synchronised", "{time}");
-    assert_eq!(time["declaredErrorMs"], 60_000);
-    let measured = time["measuredErrorMs"].as_u64().unwrap();
-    assert!(measured < 60_000, "{time}");
     // A client that is stopped is stopped at once.
     let desk = site.caller(service.officers, "sato.office.natsuin.internal");
     let stop = ClientRequest {

@@ -235,6 +235,7 @@ impl SsaCalls {
             client: self.client.clone(),
             client_name: "Bank".to_owned(),
             items: vec![self.item(&SystemRandom.digest32().0)],
+            renew: 0,
             pin: SecretBytes::from("collected-pin-9".to_owned()),
             otp: SecretBytes::from("000000".to_owned()),
             grant: sha256(&[b"explicit"]),

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
+use std::time::Duration;
 
 use core_types::clock::SystemClock;
 use core_types::random::SystemRandom;
@@ -45,11 +46,16 @@ impl Story {
     /// At a provider that adds its counter-signature.
     pub async fn counter_signed(key: KeyAlg) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let options = Options {
-            counter_sign: true,
-            ..options(&dir.path().join("data"), StoreChoice::Embedded, false)
-        };
+        let options = counter_signing(&dir.path().join("data"));
         Self::with(key, dir, &options, Arc::new(SystemClock)).await
+    }
+
+    /// The same, stopped and started again.
+    pub async fn counter_signed_again(self) -> Self {
+        self.stack.stop().await;
+        let options = counter_signing(&self.dir.path().join("data"));
+        let stack = Stack::start(&options, &|_| {}).await.unwrap();
+        Self { stack, ..self }
     }
 
     /// With an application that signs its requests.
@@ -148,6 +154,13 @@ pub async fn start(data: &Path, store: StoreChoice, tls: bool) -> Stack {
     Stack::start(&options, &|_| {}).await.unwrap()
 }
 
+fn counter_signing(data: &Path) -> Options {
+    Options {
+        counter_sign: true,
+        ..options(data, StoreChoice::Embedded, false)
+    }
+}
+
 fn options(data: &Path, store: StoreChoice, tls: bool) -> Options {
     Options {
         port: first_port(data),
@@ -182,9 +195,15 @@ pub fn private() -> Command {
     command
 }
 
+/// Sends a program a signal, by the shell's own `kill`: a bare machine has no program of that name.
+pub fn signal(name: &str, pid: u32) {
+    let sent = run(Command::new("sh").args(["-c", &format!("kill -{name} {pid}")]));
+    assert!(sent.status.success(), "{}", text(&sent));
+}
+
 /// Waits for what another task or program does; if nothing comes of it, says what was waited for.
 pub async fn within<T>(what: &str, waited: impl Future<Output = T>) -> T {
-    let longest = std::time::Duration::from_secs(60);
+    let longest = Duration::from_secs(180);
     match tokio::time::timeout(longest, waited).await {
         Ok(came) => came,
         Err(_) => panic!("waited in vain for {what}"),
@@ -196,11 +215,12 @@ pub async fn next<T>(what: &str, from: &mut UnboundedReceiver<T>) -> T {
     within(what, from.recv()).await.unwrap()
 }
 
-/// Asks again until something holds, for as long as [`within`] waits.
+/// Asks again and again until something holds, for as long as [`within`] waits; not as fast as the machine can, which others need.
 pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     within(what, async {
+        let mut ticks = tokio::time::interval(Duration::from_millis(20));
         while !holds().await {
-            tokio::task::yield_now().await;
+            ticks.tick().await;
         }
     })
     .await;

@@ -83,7 +83,7 @@ impl Levelled {
             && self.level == Level::Three
         {
             for digest in &mut of.digests {
-                digest.hash_type = HashType::Sdr;
+                digest.hash_type = Some(HashType::Sdr);
             }
         }
         asked

@@ -1,14 +1,18 @@
 //! `signatures/signDoc` over the running service: the worker behind its own socket, with the caller's token and nothing else.
 
+use std::sync::Arc;
+
 use core_types::bytes::{b64, from_b64};
 use core_types::random::SystemRandom;
-use core_types::{HashAlg, KeyAlg, Random as _};
+use core_types::{Clock as _, HashAlg, KeyAlg, Random as _, SecretBytes};
 use csc_types::{DocumentDigest, HashType, Purpose, SecretText, SignatureAuthorization};
 use natsuin::agent::Agent;
-use natsuin::stack::NAME_SAM;
+use natsuin::stack::{NAME_SAM, NewSigner, StoreChoice};
 use pki::cms::SignedData;
 use serde_json::{Value, json};
+use sic_core::Totp;
 
+use crate::bad_input::Ahead;
 use crate::kit::Story;
 use crate::spend::{Spender, credential};
 
@@ -19,7 +23,7 @@ fn documents(credential_id: &str, hashes: &[Vec<u8>]) -> Purpose {
     let digest = |hash: &Vec<u8>| DocumentDigest {
         hash: hash.clone(),
         label: Some("契約書".to_owned()),
-        hash_type: HashType::Sdr,
+        hash_type: Some(HashType::Sdr),
         ..DocumentDigest::default()
     };
     Purpose::Credential(SignatureAuthorization {
@@ -28,7 +32,7 @@ fn documents(credential_id: &str, hashes: &[Vec<u8>]) -> Purpose {
         num_signatures: u32::try_from(hashes.len()).unwrap(),
         digests: hashes.iter().map(digest).collect(),
         hash_algorithm: Some(HashAlg::Sha256),
-        renewable_for: 0,
+        renewable_for: None,
     })
 }
 
@@ -183,5 +187,64 @@ async fn documents_are_signed_by_the_worker_with_the_callers_token_and_no_others
         panic!("{refused:?}")
     };
     assert_eq!(refusal.status, 403);
+    story.stack.stop().await;
+}
+
+// shows: T-USE-DTBSR-FORGE
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_collects_secrets_has_documents_signed_if_it_says_that_they_are_some() {
+    let clock = Arc::new(Ahead::default());
+    let key = KeyAlg::P256;
+    let mut story = Story::at(key, StoreChoice::Embedded, false, clock.clone()).await;
+    let of = NewSigner {
+        login: "hanako",
+        name: "髙橋 花子",
+        keys: &[key],
+        collected: false,
+        exportable: false,
+        one_time: false,
+    };
+    let mut signer = story.signer.clone();
+    story.stack.enrol_collected(&of, &mut signer).await.unwrap();
+    let spender = Spender::new(&story.stack, "test-client").await;
+    let mut agent = Agent::new(&story.stack);
+    let service = spender
+        .token(&mut story, &mut agent, Purpose::Service)
+        .await;
+    let mut all = signer.credentials.iter();
+    let own = all
+        .find(|c| c.auth_mode == "explicit" && !c.algo.starts_with("rsa"))
+        .unwrap();
+    let seed = SecretBytes::from(own.totp_secret.clone().unwrap());
+    let totp = Totp::from_base32(&seed).unwrap();
+    let text = "契約書の本文\n".repeat(10).into_bytes();
+    let entry = json!({ "document": b64(&text), "signature_format": "C", "signAlgo": P256 });
+    // The hash that is approved is the document's in each case; what it is the hash of is what differs.
+    for (said, status) in [(Value::Null, 400), (json!("sdr"), 200)] {
+        clock.advance(60);
+        let code = totp.code(clock.now()).expose().to_vec();
+        let body = json!({ "credentialID": own.credential_id, "numSignatures": 1,
+            "hashes": [b64(HashAlg::Sha256.digest(&text))], "hashAlgorithmOID": HashAlg::Sha256.oid(),
+            "hashType": said, "authData": [{ "id": "PIN", "value": own.pin },
+                { "id": "OTP", "value": String::from_utf8(code).unwrap() }] });
+        let url = format!("{}/csc/v2/credentials/authorize", story.stack.ssa_url);
+        let request = story.stack.http.post(url).bearer_auth(service.expose());
+        let granted = request.json(&body).send().await.unwrap();
+        let granted: Value = granted.json().await.unwrap();
+        let body = json!({ "credentialID": own.credential_id, "SAD": granted["SAD"], "documents": [entry] });
+        let (told, answer) = sign_doc(&story, &service, &body).await;
+        assert_eq!(told, status, "{answer}");
+        match status {
+            200 => {
+                let cms = found(&answer, "DocumentWithSignature");
+                let signed = SignedData::parse(&cms[0]).unwrap();
+                assert_eq!(signed.content.as_deref(), Some(text.as_slice()));
+            }
+            _ => {
+                let words = answer["error_description"].as_str().unwrap();
+                assert!(words.contains("ask with hashType sdr"), "{words}");
+            }
+        }
+    }
     story.stack.stop().await;
 }

@@ -22,7 +22,7 @@ use service_kit::http::HttpOptions;
 use sic_core::{Trust, Voucher};
 use tempfile::TempDir;
 
-use crate::kit::{entries, run, text};
+use crate::kit::{entries, run, signal, text};
 
 /// Name of the SAM in acts.
 pub const SAM: &str = "sam.test";
@@ -32,6 +32,9 @@ pub const OFFICERS: [&str; 3] = ["sato", "suzuki", "takahashi"];
 pub const AUDITOR: &str = "auditor.natsuin.internal";
 /// Name in the registration authority's certificate.
 pub const NAME_RA: &str = "ra.natsuin.internal";
+/// How often it is looked whether a program listens or has ended, and how many times at most: two minutes.
+const TICK: Duration = Duration::from_millis(20);
+const TICKS: u32 = 6000;
 
 /// A site without a stack: files and certificates, and the registration authority, which is nobody's daemon.
 pub struct Site {
@@ -61,9 +64,7 @@ impl Program {
 
     /// What a service manager does.
     pub fn end(&mut self) {
-        let pid = self.child.id().to_string();
-        let sent = run(Command::new("kill").args(["-TERM", &pid]));
-        assert!(sent.status.success(), "{}", text(&sent));
+        signal("TERM", self.child.id());
         let code = self.child.wait().unwrap().code();
         assert_eq!(code, Some(0), "{}", self.said());
     }
@@ -85,8 +86,8 @@ impl Program {
 
     /// Waits until it ends by itself; its exit code.
     pub async fn ended(&mut self) -> Option<i32> {
-        let mut ticks = tokio::time::interval(Duration::from_millis(20));
-        for _ in 0..1500 {
+        let mut ticks = tokio::time::interval(TICK);
+        for _ in 0..TICKS {
             ticks.tick().await;
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status.code();
@@ -270,22 +271,27 @@ impl Site {
         }
     }
 
-    /// Starts it and waits until it listens here.
+    /// Starts it and waits until it listens here, and where auditors read its log, which it opens last.
     pub async fn start(&self, name: &str, config: &Path, port: u16) -> Program {
         let mut program = self.spawn(name, config, None);
-        let mut ticks = tokio::time::interval(Duration::from_millis(20));
-        for _ in 0..1500 {
-            ticks.tick().await;
-            let ended = program.child.try_wait().unwrap();
-            assert_eq!(ended, None, "{name}: {}", program.said());
-            if tokio::net::TcpStream::connect(("127.0.0.1", port))
+        let node = config.file_stem().unwrap().to_string_lossy();
+        let zone = node.split('-').next().unwrap();
+        let reading = self.reading.iter().filter(|(of, _)| *of == zone);
+        let mut ticks = tokio::time::interval(TICK);
+        for port in [port].into_iter().chain(reading.map(|(_, port)| *port)) {
+            let mut left = TICKS;
+            while tokio::net::TcpStream::connect(("127.0.0.1", port))
                 .await
-                .is_ok()
+                .is_err()
             {
-                return program;
+                let ended = program.child.try_wait().unwrap();
+                assert_eq!(ended, None, "{name}: {}", program.said());
+                assert!(left > 0, "{name} doesn't listen: {}", program.said());
+                left -= 1;
+                ticks.tick().await;
             }
         }
-        panic!("{name} doesn't listen: {}", program.said());
+        program
     }
 
     /// What a daemon's program does instead of serving, with the configuration of this node.
@@ -322,6 +328,13 @@ impl Site {
 
     /// A node of the SAM. The first one begins the installation.
     pub async fn sam(&self, node: &str, store: &str, at: &SamPorts) -> Program {
+        let config = self.sam_ready(node, store, at);
+        // The last of its three doors.
+        self.start("natsuin-sam", &config, at.office).await
+    }
+
+    /// What such a node starts with.
+    pub fn sam_ready(&self, node: &str, store: &str, at: &SamPorts) -> PathBuf {
         let dir = self.dir.path().display();
         let SamPorts {
             module,
@@ -367,7 +380,7 @@ impl Site {
                 .arg(self.at("ceremony")));
             assert!(begun.status.success(), "{}", text(&begun));
         }
-        self.start("natsuin-sam", &config, *gateway).await
+        config
     }
 
     /// What a signer's side reaches the SAM with, over this address.

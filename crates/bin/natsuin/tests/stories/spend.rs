@@ -11,6 +11,8 @@ use csc_types::{
 };
 use natsuin::agent::Agent;
 use natsuin::stack::{DevClient, DevSigner, Factors, Stack, StoreChoice};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use crate::kit::{Story, start};
 
@@ -31,8 +33,28 @@ impl Spender {
         Self::at(&stack.ssa_url, registered, pem, stack.http.clone()).await
     }
 
+    /// The same in the words of version 1: parameters, and no details.
+    pub async fn in_version_1(stack: &Stack, client: &str) -> Self {
+        let pem = std::fs::read(stack.ca.trust_anchors_file()).unwrap();
+        let registered = stack.client(client).unwrap();
+        let http = stack.http.clone();
+        let mut own = Self::speaking("v1", &stack.ssa_url, registered, pem, http).await;
+        own.provider.rar = false;
+        own
+    }
+
     /// The same at a service that runs elsewhere.
     pub async fn at(
+        ssa_url: &str,
+        registered: &DevClient,
+        pem: Vec<u8>,
+        http: reqwest::Client,
+    ) -> Self {
+        Self::speaking("v2", ssa_url, registered, pem, http).await
+    }
+
+    async fn speaking(
+        version: &str,
         ssa_url: &str,
         registered: &DevClient,
         pem: Vec<u8>,
@@ -42,7 +64,7 @@ impl Spender {
             client_id: registered.client_id.clone(),
             client_secret: registered.client_secret.clone().map(SecretText::new),
         };
-        let base = format!("{ssa_url}/csc/v2");
+        let base = format!("{ssa_url}/csc/{version}");
         let options = HttpOptions {
             extra_roots_pem: Some(pem),
             ..HttpOptions::default()
@@ -181,6 +203,33 @@ impl Spender {
     }
 }
 
+impl Spender {
+    /// The same with so many spaces, over a connection of its own without TLS. The service answers and closes it before it has read
+    /// more than it takes: what can't be sent any more is no fault, and the answer counts.
+    pub async fn post_spaces(&self, token: &SecretText, count: usize) -> (u16, serde_json::Value) {
+        let url = reqwest::Url::parse(&self.sign_hash).unwrap();
+        let (path, port) = (url.path(), url.port().unwrap());
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: localhost:{port}\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\n\
+             content-length: {count}\r\nconnection: close\r\n\r\n",
+            token.expose()
+        );
+        let request = [head, " ".repeat(count)].concat();
+        let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        let (mut from, mut to) = stream.into_split();
+        let mut heard = Vec::new();
+        // Neither has to come to its end.
+        let (_, _) = tokio::join!(
+            to.write_all(request.as_bytes()),
+            from.read_to_end(&mut heard)
+        );
+        let heard = String::from_utf8(heard).unwrap();
+        let (head, body) = heard.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        (status, serde_json::from_str(body).unwrap_or_default())
+    }
+}
+
 pub fn credential(story: &Story) -> String {
     story.signer.credentials[0].credential_id.clone()
 }
@@ -193,7 +242,7 @@ pub fn approval(credential_id: &str, hashes: &[Vec<u8>]) -> Purpose {
     let digest = |h: &Vec<u8>| DocumentDigest {
         hash: h.clone(),
         label: None,
-        hash_type: HashType::Dtbsr,
+        hash_type: Some(HashType::Dtbsr),
         ..DocumentDigest::default()
     };
     Purpose::Credential(SignatureAuthorization {
@@ -202,7 +251,7 @@ pub fn approval(credential_id: &str, hashes: &[Vec<u8>]) -> Purpose {
         num_signatures: u32::try_from(hashes.len()).unwrap(),
         digests: hashes.iter().map(digest).collect(),
         hash_algorithm: Some(HashAlg::Sha256),
-        renewable_for: 0,
+        renewable_for: None,
     })
 }
 
@@ -247,7 +296,7 @@ async fn one_approval_makes_one_signature_whatever_the_client_does() {
         let short = body(&credential(&story), &[vec![1; 20]]);
         assert_eq!(spender.post(&token, short, None).await.0, 400);
         assert_eq!(spender.post(&token, "{".to_owned(), None).await.0, 400);
-        let oversized = spender.post(&token, " ".repeat(3 << 20), None).await.0;
+        let oversized = spender.post_spaces(&token, 3 << 20).await.0;
         assert!((400..500).contains(&oversized), "{oversized}");
 
         let request = body(&credential(&story), &approved);

@@ -38,6 +38,9 @@ async fn schemathesis_meets_no_answer_that_the_documents_do_not_have() {
             .args(["--checks", CHECKS])
             .args(["--phases", "coverage,fuzzing"])
             .args(["--max-examples", "30", "--generation-deterministic"])
+            // A busy machine is no fault of the service's.
+            .args(["--request-timeout", "60"])
+            .args(["--suppress-health-check", "too_slow"])
             .arg("--no-color");
         let done = tokio::task::block_in_place(|| run(&mut schemathesis));
         let said = text(&done);

@@ -16,12 +16,14 @@ use sam_api::ssa::{
     EnrolmentRequest, Keys, KeysRequest, Prepare, PrepareItem, PrepareRequest, RequestState, Sign,
     SignRequest, Status, StatusRequest, Voucher as Vouch, VoucherRequest,
 };
+use sap::SignAct;
 use sap::enrol::CertifyRequest;
 use sap::messages::{
-    Approve, ApproveRequest, Empty, Keys as SapKeys, Open, OpenRequest, SapRefusalCode,
+    Approve, ApproveRequest, Empty, Keys as SapKeys, KeysAnswer, Open, OpenAnswer, OpenRequest,
+    SapRefusalCode,
 };
 use service_kit::{CallError, Client};
-use sic_core::{Confirmed, Totp};
+use sic_core::{Confirmed, Totp, Trust};
 use store_kit::testing::Replicated;
 use tokio::sync::Notify;
 
@@ -30,7 +32,8 @@ use crate::spend::ALG;
 
 const PAGE: &str = "https://sic.localhost:1";
 const HOME: &str = "https://localhost:1";
-const PIN: &str = "blue heron at dawn";
+/// Of everybody who has one.
+pub const PIN: &str = "blue heron at dawn";
 /// Acts that everybody tries to use twice.
 const ACTS: usize = 12;
 
@@ -72,7 +75,7 @@ impl Node {
                 }
             }
         };
-        let in_time = tokio::time::timeout(Duration::from_secs(60), going_on).await;
+        let in_time = tokio::time::timeout(Duration::from_secs(180), going_on).await;
         assert!(in_time.is_ok(), "{} doesn't go on: {last:?}", self.name);
     }
 
@@ -81,11 +84,12 @@ impl Node {
     }
 }
 
-struct Signer {
-    person: PersonId,
-    key: core_types::KeyId,
-    device: Device,
-    seed: Option<Totp>,
+pub struct Signer {
+    pub person: PersonId,
+    pub key: core_types::KeyId,
+    pub device: Device,
+    /// Who has one proves with PIN and one-time code.
+    pub seed: Option<Totp>,
 }
 
 /// A request with its open act, and the proof of it.
@@ -95,27 +99,36 @@ struct Asked {
     sign: SignRequest,
 }
 
-async fn enrol(site: &Site, root: &jose::Jwk, node: &Node, name: &str, pin: bool) -> Signer {
+/// Enrols a person at the SAM that these lead to, with a passkey or with PIN and one-time codes. `page`, `home`: origins of the
+/// approval page and of the portal.
+pub async fn enrol(
+    site: &Site,
+    root: &jose::Jwk,
+    (ssa, sic): (&Client, &Sic),
+    (page, home): (&str, &str),
+    name: &str,
+    pin: bool,
+) -> Signer {
     let ra = site.ra(vec![root.clone()]);
     let (invite, ticket) = site.invite(&ra, name);
     let request = VoucherRequest::Ra {
         invite,
-        return_uri: format!("{HOME}/enrolled"),
+        return_uri: format!("{home}/enrolled"),
     };
-    let voucher = node.ssa.call::<Vouch>(&request).await.unwrap().voucher;
-    let mut device = Device::new(PAGE, &SystemRandom).unwrap();
+    let voucher = ssa.call::<Vouch>(&request).await.unwrap().voucher;
+    let mut device = Device::new(page, &SystemRandom).unwrap();
     let secret = SecretBytes::from(PIN.to_owned());
     let factors = match pin {
         true => NewFactors::PinTotp(&secret),
         false => NewFactors::Passkey(&mut device),
     };
-    let seed = node.sic.enrol(ticket, factors).await.unwrap();
+    let seed = sic.enrol(ticket, factors).await.unwrap();
     let request = EnrolmentRequest { voucher };
     let EnrolmentAnswer::Enrolled {
         person,
         statement,
         keys,
-    } = node.ssa.call::<Enrolment>(&request).await.unwrap()
+    } = ssa.call::<Enrolment>(&request).await.unwrap()
     else {
         panic!("not enrolled")
     };
@@ -131,12 +144,12 @@ async fn enrol(site: &Site, root: &jose::Jwk, node: &Node, name: &str, pin: bool
             certify: answer.certify,
             chain: answer.chain,
         };
-        node.ssa.call::<Certificate>(&request).await.unwrap();
+        ssa.call::<Certificate>(&request).await.unwrap();
     }
     let request = KeysRequest {
         person: person.clone(),
     };
-    let keys = node.ssa.call::<Keys>(&request).await.unwrap().keys;
+    let keys = ssa.call::<Keys>(&request).await.unwrap().keys;
     Signer {
         person,
         key: keys[0].key.clone(),
@@ -145,10 +158,9 @@ async fn enrol(site: &Site, root: &jose::Jwk, node: &Node, name: &str, pin: bool
     }
 }
 
-/// Prepares at one node and opens at another: the act as the signer confirms it.
-async fn open(at: [&Node; 2], signer: &Signer) -> (Digest32, B64, Confirmed<sap::act::SignAct>) {
-    let hash = B64(SystemRandom.digest32().0.to_vec());
-    let request = PrepareRequest {
+/// The request for one signature of this signer, over this hash.
+pub fn wanted(signer: &Signer, hash: &B64, home: &str) -> PrepareRequest {
+    PrepareRequest {
         person: signer.person.clone(),
         key: signer.key.clone(),
         client: ClientId::parse("app").unwrap(),
@@ -162,19 +174,27 @@ async fn open(at: [&Node; 2], signer: &Signer) -> (Digest32, B64, Confirmed<sap:
         }],
         open: None,
         renew: 0,
-        return_uri: format!("{HOME}/back"),
+        return_uri: format!("{home}/back"),
         ttl: 600,
-    };
+    }
+}
+
+/// The act as the signer confirms it.
+pub fn confirmed(trust: &Trust, opened: OpenAnswer, keys: &KeysAnswer) -> Confirmed<SignAct> {
+    let now = SystemClock.now();
+    let sam = trust.check(keys, now).unwrap();
+    sam.sign_act(opened, now).unwrap().confirm()
+}
+
+/// Prepares at one node and opens at another.
+async fn open(at: [&Node; 2], signer: &Signer) -> (Digest32, B64, Confirmed<SignAct>) {
+    let hash = B64(SystemRandom.digest32().0.to_vec());
+    let request = wanted(signer, &hash, HOME);
     let rid = at[0].ssa.call::<Prepare>(&request).await.unwrap().rid;
     let opened = at[1].gateway.call::<Open>(&OpenRequest { rid }).await;
     let keys = at[1].gateway.call::<SapKeys>(&Empty {}).await.unwrap();
-    let now = SystemClock.now();
-    let sam = at[1].sic.trust.check(&keys, now).unwrap();
-    (
-        rid,
-        hash,
-        sam.sign_act(opened.unwrap(), now).unwrap().confirm(),
-    )
+    let act = confirmed(&at[1].sic.trust, opened.unwrap(), &keys);
+    (rid, hash, act)
 }
 
 async fn ask(at: [&Node; 2], signer: &Signer) -> Asked {
@@ -301,9 +321,13 @@ async fn two_nodes_use_nothing_twice_whichever_is_killed_and_whatever_is_promote
         node.start(&site, &store).await;
     }
     let [a, b] = &nodes;
-    let signer = enrol(&site, &root, a, "p-hanako", false).await;
-    let guessed = enrol(&site, &root, b, "p-taro", true).await;
-    let watched = enrol(&site, &root, a, "p-jiro", true).await;
+    let joins = async |at: &Node, name: &str, pin: bool| {
+        let doors = (&at.ssa, &at.sic);
+        enrol(&site, &root, doors, (PAGE, HOME), name, pin).await
+    };
+    let signer = joins(a, "p-hanako", false).await;
+    let guessed = joins(b, "p-taro", true).await;
+    let watched = joins(a, "p-jiro", true).await;
 
     // Proofs, at both nodes at once; the first is killed meanwhile.
     let mut all = Vec::new();

@@ -13,7 +13,7 @@ use core_types::{Digest32, KeyId, Level, Random, UnixTime, sha256};
 use serde::Serialize;
 use store_kit::{Store, StoreError, Tx, sql, transaction};
 
-use super::{BackupError, Head, Item, ROOT, read, root_key};
+use super::{BackupError, Head, Item, ROOT, read, root_key, there};
 use crate::admit::CLOCKS_DIFFER;
 use crate::approvals;
 use crate::attributes::{KeyAttributes, Tree};
@@ -30,9 +30,13 @@ use crate::vault::{RootSecret, Vault};
 /// What a restore did, and what it refused.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct RestoreReport {
-    /// Keys that are usable again.
+    /// Keys that came back.
     pub keys: u64,
-    /// Keys that were destroyed after the backup, and stay so.
+    /// Those of them that the device can't use: it hasn't the key, or not the wrapping key that it is under.
+    pub unusable: Vec<KeyId>,
+    /// How many of them the device was asked for in vain, since it is away.
+    pub unasked: u64,
+    /// Keys that were destroyed after the backup, or while it was made, and stay so.
     pub refused_destroyed: Vec<KeyId>,
     /// Keys whose counters were set forward to what the log says.
     pub set_forward: Vec<KeyId>,
@@ -40,6 +44,16 @@ pub struct RestoreReport {
     pub lost: Vec<String>,
     /// Orders that are spent.
     pub orders: u64,
+}
+
+impl RestoreReport {
+    /// How many keys are usable again, by what the device says.
+    pub fn usable(&self) -> u64 {
+        let unusable = u64::try_from(self.unusable.len()).unwrap_or(u64::MAX);
+        self.keys
+            .saturating_sub(unusable)
+            .saturating_sub(self.unasked)
+    }
 }
 
 /// What a restore needs beside backup, root secret and log.
@@ -50,7 +64,8 @@ pub struct Restoring<'r> {
     pub now: UnixTime,
     /// Days for which copies are kept, as in [`crate::ModuleConfig`].
     pub copies_kept_days: u32,
-    /// The back end that the module is going to have. Nothing is asked of its device.
+    /// The back end that the module is going to have. Its device is asked in the end for each key that came back, and does nothing
+    /// else.
     pub backend: &'r dyn Backend,
     /// Randomness.
     pub random: &'r dyn Random,
@@ -116,17 +131,21 @@ pub async fn restore(
 ) -> Result<RestoreReport, BackupError> {
     let vault = Vault::new(root).map_err(|_| BackupError::WrongRoot)?;
     let mut items = Vec::new();
-    let (head, told) = read(from, &vault, |item| {
+    let (head, made) = read(from, &vault, |item| {
         items.push(item);
         Ok(())
     })?;
     // The backup stands in the log that comes with it; a log that ends before can't say what happened since.
-    let digest = ledger.backup(told.id).ok_or(BackupError::OldLog)?;
-    if digest != told.sha256 {
+    let digest = ledger.backup(made.id).ok_or(BackupError::OldLog)?;
+    if digest != made.sha256 {
         return Err(BackupError::Malformed(
             "the audit log tells of other rows under this name",
         ));
     }
+    let buried = items.iter().filter_map(|item| match item {
+        Item::Tombstone { id, .. } => Some(id.as_str()),
+        _ => None,
+    });
     let root = items.iter().find_map(|item| match item {
         Item::Secret { id, sealed } if id == ROOT => Some(root_key(&vault, &sealed.0)),
         _ => None,
@@ -134,6 +153,7 @@ pub async fn restore(
     let put = Put {
         ledger,
         with,
+        buried: buried.collect(),
         burial: Burial {
             sam: &head.sam,
             root: &root.ok_or(BackupError::Malformed("the module's root key is missing"))??,
@@ -155,13 +175,13 @@ pub async fn restore(
         }
         // Used up with the same commit: the store it was good for isn't empty any more.
         let target = target_of(&tx.epoch_source().await?);
-        if let Some((approval, [officer, second])) = approved(&head, told.id, target, with)? {
+        if let Some((approval, [officer, second])) = approved(&head, made.id, target, with)? {
             if !store::take_name(tx, approval, with.now).await? {
                 return Err(BackupError::NotApproved.into());
             }
             let event = Event::RestoreApproved {
                 approval,
-                backup: told.id,
+                backup: made.id,
                 officer,
                 second,
             };
@@ -169,10 +189,11 @@ pub async fn restore(
             approvals::keep(tx, &vault, with.random, approval, with.approvals, with.now).await?;
         }
         let mut report = RestoreReport::default();
-        let mut here = HashSet::new();
+        let mut told = HashSet::new();
         for item in &items {
-            put.item(tx, item, &mut report, &mut here).await?;
+            put.item(tx, item, &mut report, &mut told).await?;
         }
+        put.others(tx, &items, &told, &mut report).await?;
         for (order, at) in ledger.orders() {
             let query = sql("INSERT INTO cm_order (id, at) VALUES ($1, $2) ON CONFLICT DO NOTHING");
             tx.execute(query.bind(order.to_string()).bind(at.0)).await?;
@@ -181,9 +202,6 @@ pub async fn restore(
             .fetch_one(sql("SELECT count(*) AS n FROM cm_order"))
             .await?;
         report.orders = u64::try_from(spent.int("n")?).unwrap_or(0);
-        let mut lost: Vec<_> = ledger.alive().filter(|k| !here.contains(*k)).collect();
-        lost.sort_unstable();
-        report.lost = lost.into_iter().map(str::to_owned).collect();
         put.officers(tx, &head).await?;
         put.keeper().restored(tx, ledger).await?;
         put.keeper().sam_restored(tx, ledger).await?;
@@ -197,7 +215,7 @@ pub async fn restore(
             put.audit.append(tx, event, with.now).await?;
         }
         let event = Event::BackupRestored {
-            backup: told.id,
+            backup: made.id,
             keys: report.keys,
             refused: u64::try_from(report.refused_destroyed.len()).unwrap_or(u64::MAX),
             lost: u64::try_from(report.lost.len()).unwrap_or(u64::MAX),
@@ -205,7 +223,27 @@ pub async fn restore(
         put.audit.append(tx, event, with.now).await?;
         Ok::<_, Ended>(report)
     });
-    done.map_err(|ended| ended.0)
+    let mut report = done.map_err(|ended| ended.0)?;
+    let came = items.iter().filter(|item| match item {
+        Item::Key { id, .. } => put.comes_back(id),
+        _ => false,
+    });
+    let found = there::look(with.backend, &vault, &came.collect::<Vec<_>>());
+    (report.unusable, report.unasked) = (found.unusable, found.unasked);
+    if !report.unusable.is_empty() {
+        let told: Result<(), Failed> = transaction!(store, "cm-restored", |tx| {
+            let event = Event::Alarm {
+                what: "cm-restored-keys-unusable".into(),
+            };
+            put.audit.append(tx, event, with.now).await?;
+            Ok::<_, Failed>(())
+        });
+        // The restore is done all the same, and the report says it.
+        if let Err(failed) = told {
+            tracing::error!(?failed, "that keys are unusable couldn't be recorded");
+        }
+    }
+    Ok(report)
 }
 
 /// An end of the transaction, for the conversion from a store's error.
@@ -233,6 +271,8 @@ impl From<Failed> for Ended {
 struct Put<'r> {
     ledger: &'r Ledger,
     with: &'r Restoring<'r>,
+    /// Keys of which the backup has a tombstone.
+    buried: HashSet<&'r str>,
     burial: Burial<'r>,
     audit: AuditLog,
 }
@@ -245,6 +285,49 @@ impl Put<'_> {
             audit: &self.audit,
             now: self.with.now,
         }
+    }
+
+    /// Whether a key of the backup lives.
+    fn comes_back(&self, id: &str) -> bool {
+        let destroyed = self.ledger.life(id).destroyed;
+        !destroyed && !self.buried.contains(id)
+    }
+
+    /// What the old log tells of keys that the backup doesn't have: none of them comes back, and none comes in again. `told`: all
+    /// others.
+    async fn others(
+        &self,
+        tx: &mut Tx,
+        items: &[Item],
+        told: &HashSet<String>,
+        report: &mut RestoreReport,
+    ) -> Result<(), Ended> {
+        let listed = items.iter().filter_map(|item| match item {
+            Item::PublicKey { spki, .. } => Digest32::parse(spki).ok(),
+            _ => None,
+        });
+        let listed: HashSet<Digest32> = listed.collect();
+        let mut keys: Vec<_> = self.ledger.keys().collect();
+        keys.sort_unstable_by_key(|(key, _)| *key);
+        let mut events = Vec::new();
+        for (id, life) in keys {
+            if let Some(spki) = life.spki.filter(|spki| !listed.contains(spki)) {
+                store::first_of_its_kind(tx, spki, id).await?;
+            }
+            if told.contains(id) {
+                continue;
+            }
+            if !life.destroyed {
+                report.lost.push(id.to_owned());
+            }
+            let key = KeyId::parse(id).map_err(|_| BackupError::Tampered)?;
+            let spki = life.spki;
+            events.push(Event::KeyNotRestored { key, spki });
+        }
+        if !events.is_empty() {
+            self.audit.append_all(tx, &events, self.with.now).await?;
+        }
+        Ok(())
     }
 
     /// The officers of the backup, and that there were others since, if the old log tells: then the module starts with these only.
@@ -285,7 +368,7 @@ impl Put<'_> {
         tx: &mut Tx,
         item: &Item,
         report: &mut RestoreReport,
-        here: &mut HashSet<String>,
+        told: &mut HashSet<String>,
     ) -> Result<(), Ended> {
         let (vault, random) = (self.burial.vault, self.with.random);
         match item {
@@ -297,15 +380,22 @@ impl Put<'_> {
             } => {
                 let key = KeyId::parse(id.as_str()).map_err(|_| BackupError::Tampered)?;
                 let row = store::open_key(vault, &key, *version, attributes, &sealed.0)?;
-                let life = self.ledger.life(&key);
+                told.insert(id.clone());
+                if self.buried.contains(id.as_str()) {
+                    // Destroyed while a backup was made that read keys first and tombstones later.
+                    report.refused_destroyed.push(key);
+                    return Ok(());
+                }
+                let life = self.ledger.life(id);
                 let mut next = forward(&row, life);
                 self.record(tx, &next, life.destroyed).await?;
                 if life.destroyed {
-                    let end = life.end.ok_or(BackupError::OldLog)?;
-                    let remains = self.with.backend.elsewhere(&row.material);
-                    self.burial
-                        .again(tx, next, end, remains, self.with.now)
-                        .await?;
+                    // Of one that ended before an earlier restore somebody put the row back; its end was certified then.
+                    if let Some(end) = life.end {
+                        let remains = self.with.backend.elsewhere(&row.material);
+                        let now = self.with.now;
+                        self.burial.again(tx, next, end, remains, now).await?;
+                    }
                     report.refused_destroyed.push(key);
                     return Ok(());
                 }
@@ -317,7 +407,6 @@ impl Put<'_> {
                 // An older copy of the row still opens. What tells it apart is what was just recorded.
                 let version = row.row_version + 1_000_000;
                 store::insert_key_at(tx, vault, random, &next, &row.material, version).await?;
-                here.insert(id.clone());
                 report.keys += 1;
             }
             Item::Tombstone {
@@ -327,6 +416,7 @@ impl Put<'_> {
                 sealed,
             } => {
                 let key = KeyId::parse(id.as_str()).map_err(|_| BackupError::Tampered)?;
+                told.insert(id.clone());
                 let buried = destroy::open(vault, &key, *version, &sealed.0)?;
                 self.record(tx, &buried.attributes, true).await?;
                 let query = "INSERT INTO cm_tombstone (id, version, pending, sealed) VALUES ($1, $2, $3, $4)";
@@ -334,8 +424,10 @@ impl Put<'_> {
                 tx.execute(query.bind(sealed.0.as_slice())).await?;
             }
             Item::PublicKey { spki, key } => {
-                let query = sql("INSERT INTO cm_public_key (spki, key) VALUES ($1, $2)");
-                tx.execute(query.bind(spki).bind(key)).await?;
+                // The table has no seal: what is no digest is no key's.
+                if let Ok(spki) = Digest32::parse(spki) {
+                    store::first_of_its_kind(tx, spki, key).await?;
+                }
             }
             Item::Secret { id, sealed } => {
                 let query = sql("INSERT INTO cm_secret (id, sealed) VALUES ($1, $2)");
@@ -379,6 +471,7 @@ impl Put<'_> {
             handed_over: key.used.handed_over,
             wrong: key.used.wrong,
             destroyed,
+            spki: key.spki,
         };
         self.audit.append(tx, event, self.with.now).await?;
         if let Some(Tree { size, root }) = key.used.checkpoint {

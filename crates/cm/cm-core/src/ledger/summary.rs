@@ -153,6 +153,8 @@ mod tests {
                     act: digest(8),
                     cause: DestroyCause::Owner,
                 }),
+                spki: (n % 13 == 0).then_some(digest(9)),
+                ..Life::default()
             };
             ledger.keys.insert(format!("k{n}"), life);
         }
@@ -173,6 +175,12 @@ mod tests {
         let used = r#"{"zone":"cm","at":9,"kind":"key.used","detail":{"key":"k10","count":5}}"#;
         again.take(Told::Entry(used)).unwrap();
         assert_eq!(again.keys["k10"].signatures, 15);
+
+        // What a build noted that noted no public keys.
+        let before = r#"{"part":"keys","lives":{"k10":{"made":true,"signatures":1,"csr":false,"handed_over":false,"wrong":false,"destroyed":false,"checkpoint":null,"end":null}}}"#;
+        let mut old = Ledger::default();
+        old.take(Told::Summary(before)).unwrap();
+        assert_eq!(old.keys["k10"].spki, None);
 
         // Two lists under one version: somebody took the module's memory away.
         let other = format!(

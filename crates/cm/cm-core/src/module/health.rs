@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use audit_log::Event;
-use cm_api::rpc::Health;
+use cm_api::rpc::{Health, MemberState};
 use cm_api::{ModuleState, Refusal};
 
 use super::{Module, self_tests};
@@ -13,9 +13,17 @@ use crate::state::Report;
 impl Module {
     /// What the module says of itself; for whoever may ask.
     pub fn health(&self) -> Health {
+        let members = self.backend.members();
+        let state = match self.state() {
+            // The others do the work of one that can't be used: orders don't show it.
+            ModuleState::Operational if members.iter().any(|m| m.state != MemberState::Well) => {
+                ModuleState::Degraded
+            }
+            state => state,
+        };
         Health {
             operational: self.operational().is_ok(),
-            state: self.state(),
+            state,
             switched: self.switch.now().serial,
             backend: self.backend.name().to_owned(),
             ceiling: self.backend.ceiling(),
@@ -24,7 +32,7 @@ impl Module {
             declaration: self.backend.declaration(),
             tested: self.state.tested(),
             error: self.state.error(),
-            members: self.backend.members(),
+            members,
         }
     }
 

@@ -1,4 +1,4 @@
-//! A device that is away for a moment: the order waits, and is executed once all the same or not at all.
+//! A device that is away for a moment: the order waits, and is executed once all the same or not at all; no item gets two values.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -69,18 +69,56 @@ async fn the_waiting_ends_with_a_definite_no_and_never_follows_a_value() {
     assert_eq!(faulty.1.load(Ordering::SeqCst), 1);
     story.clock.advance(-20);
     // What may have made a value is asked nothing more.
-    for fault in [
-        Fault::Unknown("no answer"),
-        Fault::Unavailable("away after one value"),
-        Fault::Locked("PIN"),
-    ] {
-        let good = u32::from(matches!(fault, Fault::Unavailable(_)));
-        let digests: Vec<_> = (0..=good).map(|i| digest(P256, &i.to_string())).collect();
-        faulty.plan(|plan| plan.sign = Some((good, fault.clone())));
-        let request = story.order(sign(&key, P256, &digests));
-        story.module.execute(&request).await.unwrap_err();
-        assert_eq!(faulty.1.load(Ordering::SeqCst), good + 1, "{fault:?}");
+    for fault in [Fault::Unknown("no answer"), Fault::Locked("PIN")] {
+        faulty.plan(|plan| plan.sign = Some((0, fault.clone())));
+        story.module.execute(&order()).await.unwrap_err();
+        assert_eq!(faulty.1.load(Ordering::SeqCst), 1, "{fault:?}");
     }
+}
+
+// shows: T-KEY-MALFUNCTION, T-KEY-ABUSE, T-USE-SAP-REPLAY
+#[tokio::test]
+async fn many_items_go_on_after_a_moment_without_the_device_and_none_gets_two_values() {
+    let faulty = Faulty::default();
+    let story = faulty.story().await;
+    let key = story.key(KeyAlg::P256).await;
+    let digests: Vec<_> = (0..20).map(|i| digest(P256, &i.to_string())).collect();
+    let signed = || {
+        let mut signed = Vec::new();
+        faulty.plan(|plan| signed = std::mem::take(&mut plan.signed));
+        signed
+    };
+    faulty.plan(|plan| plan.gap = Some((7, 12)));
+    let request = story.order(sign(&key, P256, &digests));
+    let done = story.module.execute(&request).await.unwrap();
+    let Executed::Signed(values) = done else {
+        panic!("signatures were ordered")
+    };
+    assert_eq!(values.len(), digests.len());
+    for (value, digest) in values.iter().zip(&digests) {
+        pki::verify_signature(&key.spki.0, P256, pki::Signed::Digest(digest), &value.0).unwrap();
+    }
+    let (mut wanted, mut once) = (digests.clone(), signed());
+    wanted.sort();
+    once.sort();
+    assert_eq!(once, wanted, "each once");
+    let again = refusal(story.module.execute(&request).await);
+    assert_eq!((again, signed().len()), (Refusal::Duplicate, 0));
+    // For good: some have a value, so that it isn't a definite no, and no other attempt gets them.
+    faulty.plan(|plan| plan.gap = Some((7, 100_000)));
+    let request = story.order(by_act(9, sign(&key, P256, &digests)));
+    let answer = story.module.execute(&request).await.unwrap_err();
+    assert_eq!((answer, signed().len()), (ModuleError::Unknown, 7));
+    assert_eq!(story.audited("key.gave-nothing").await, 0);
+    // Nor is anything tried again once an item may have a value that nobody got.
+    faulty.plan(|plan| {
+        plan.gap = None;
+        plan.sign = Some((7, Fault::Unknown("no answer")));
+    });
+    let request = story.order(by_act(10, sign(&key, P256, &digests)));
+    let answer = story.module.execute(&request).await.unwrap_err();
+    assert_eq!(answer, ModuleError::Unknown);
+    assert!(signed().len() <= 7 + service_kit::cores());
 }
 
 /// In which an order ends.
@@ -146,9 +184,15 @@ async fn a_key_that_ends_while_the_device_is_away_signs_nothing_when_it_is_back(
     story.module = waiting.pausing(Arc::new(Holding(held.clone())));
     let key = story.key(KeyAlg::P256).await;
     let spare = story.key(KeyAlg::P256).await;
-    for (n, (key, ends)) in (10_u8..).zip([(&spare, false), (&key, true)]) {
-        let request = story.order(by_act(n, sign(key, P256, &[digest(P256, "a")])));
-        faulty.plan(|plan| plan.away = 1);
+    let third = story.key(KeyAlg::P256).await;
+    let digests: Vec<_> = (0..20).map(|i| digest(P256, &i.to_string())).collect();
+    let cases = [(&spare, false, 1), (&key, true, 1), (&third, true, 20)];
+    for (n, (key, ends, count)) in (10_u8..).zip(cases) {
+        let request = story.order(by_act(n, sign(key, P256, &digests[..count])));
+        faulty.plan(|plan| match count {
+            1 => plan.away = 1,
+            _ => plan.gap = Some((7, 12)),
+        });
         let meanwhile = async {
             held.reached.notified().await;
             if ends {
@@ -160,9 +204,11 @@ async fn a_key_that_ends_while_the_device_is_away_signs_nothing_when_it_is_back(
         let (answer, ()) =
             futures_util::future::join(story.module.execute(&request), meanwhile).await;
         let calls = faulty.1.load(Ordering::SeqCst);
-        match ends {
-            true => assert_eq!((refusal(answer), calls), (Refusal::NoSuchKey, 1)),
-            false => assert!(matches!(answer, Ok(Executed::Signed(_))), "{answer:?}"),
+        match (ends, count) {
+            (false, _) => assert!(matches!(answer, Ok(Executed::Signed(_))), "{answer:?}"),
+            (true, 1) => assert_eq!((refusal(answer), calls), (Refusal::NoSuchKey, 1)),
+            // Some have a value: no definite no, after which another attempt might have them.
+            (true, _) => assert_eq!(answer.unwrap_err(), ModuleError::Unknown),
         }
     }
 }

@@ -132,12 +132,36 @@ async fn a_whole_row_that_was_set_back_is_not_used() {
     .await;
 }
 
+/// A process that has started since, and has seen the newer row only when it compared all rows with the log.
+// shows: T-KEY-ATTR-ALTER, III-3-3-key-attribute-integrity
+#[tokio::test]
+async fn a_row_that_was_set_back_after_the_comparison_of_a_start_is_not_used() {
+    everywhere(
+        a_row_that_was_set_back_after_the_comparison_of_a_start_is_not_used::ON_TOKENS,
+        async |mut story| {
+            let key = story.key(KeyAlg::P256).await;
+            let kind = || sign(&key, P256, &[digest(P256, "a")]);
+            let old = KeyRow::of(&story, &key).await;
+            story.module.execute(&story.order(kind())).await.unwrap();
+            let new = KeyRow::of(&story, &key).await;
+            story.module = story.again(7).await.unwrap();
+            let found = story.module.scrub().await.unwrap();
+            assert!(found.agrees(), "{found:?}");
+            old.replace(&story).await;
+            assert_eq!(story.refused(kind()).await, Refusal::NoSuchKey);
+            new.replace(&story).await;
+            story.module.execute(&story.order(kind())).await.unwrap();
+        },
+    )
+    .await;
+}
+
 /// A row as whoever can read the database sees it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct KeyRow {
     id: String,
-    version: i64,
-    attributes: String,
+    pub version: i64,
+    pub attributes: String,
     sealed: Vec<u8>,
 }
 
@@ -267,5 +291,6 @@ pub async fn attack(story: &Story, statement: &'static str) {
 
 pkcs11_faults::on_tokens!(
     a_destroyed_key_stays_destroyed_and_its_owner_has_it_in_writing,
+    a_row_that_was_set_back_after_the_comparison_of_a_start_is_not_used,
     a_whole_row_that_was_set_back_is_not_used,
 );

@@ -28,6 +28,10 @@ pub struct Plan {
     pub sign: Option<(u32, Fault)>,
     /// So many calls to sign from now on find no device.
     pub away: u32,
+    /// After so many calls to sign, so many find no device.
+    pub gap: Option<(u32, u32)>,
+    /// What was signed.
+    pub signed: Vec<Vec<u8>>,
     pub generate: Option<Fault>,
     pub self_test: Option<Fault>,
     /// The pair that every generation yields.
@@ -170,6 +174,12 @@ impl PrivateKey for FaultyKey {
                 plan.away = fewer;
                 return Err(Fault::Unavailable("away for a moment"));
             }
+            if let Some((from, calls)) = plan.gap
+                && (from..from + calls).contains(&nth)
+            {
+                return Err(Fault::Unavailable("away in between"));
+            }
+            plan.signed.push(digest.to_vec());
             plan.sign.clone()
         };
         if let Some((clock, seconds)) = self.0.0.lock().unwrap().slow.clone() {

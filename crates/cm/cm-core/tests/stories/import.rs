@@ -22,13 +22,13 @@ fn person(name: &str) -> PersonId {
 }
 
 /// A pair made outside, and what its owner sends.
-struct Outside {
+pub struct Outside {
     made: NewKey,
     sent: ImportedKey,
 }
 
 impl Outside {
-    fn new(alg: KeyAlg) -> Self {
+    pub fn new(alg: KeyAlg) -> Self {
         let made = SoftBackend.generate(alg).unwrap();
         let sent = ImportedKey {
             sam: SAM.into(),
@@ -51,7 +51,7 @@ impl Outside {
         self.sent.proof = B64(key.sign(alg, &alg.dtbs(&bound)).unwrap());
     }
 
-    fn sealed(&self, story: &Story) -> String {
+    pub fn sealed(&self, story: &Story) -> String {
         let told = story.module.import_key().unwrap().statement;
         let roots = [story.module.root().clone()];
         let to = ImportKey::verify(&told, &roots, NOW).unwrap();
@@ -60,7 +60,7 @@ impl Outside {
 }
 
 /// An order for the key of `outside`, with this envelope.
-fn import(outside: &Outside, level: Level, case: OriginCase, envelope: String) -> OrderKind {
+pub fn import(outside: &Outside, level: Level, case: OriginCase, envelope: String) -> OrderKind {
     OrderKind::Import {
         tenant: TenantId::parse("t").unwrap(),
         owner: person("hanako"),
@@ -72,7 +72,7 @@ fn import(outside: &Outside, level: Level, case: OriginCase, envelope: String) -
     }
 }
 
-async fn imported(story: &Story, kind: OrderKind) -> (KeyCreated, Origin) {
+pub async fn imported(story: &Story, kind: OrderKind) -> (KeyCreated, Origin) {
     let done = story.module.execute(&story.order(kind)).await.unwrap();
     let Executed::Created(key) = done else {
         panic!("a key was imported")
@@ -82,7 +82,7 @@ async fn imported(story: &Story, kind: OrderKind) -> (KeyCreated, Origin) {
     (key, told)
 }
 
-const SIGNER: OriginCase = OriginCase::Signer;
+pub const SIGNER: OriginCase = OriginCase::Signer;
 
 // shows: III-3-15-import-L1, III-3-15-import-L3, III-3-9-protected-import-export, III-A1.2-import-encrypted
 // shows: III-A1.2-wrapping-strength, T-REG-IMP-UNAUTH, T-REG-IMP-DUPLICATE, T-REG-IMP-FOREIGN-KEY

@@ -357,6 +357,7 @@ fn token(module: PathBuf) -> Pkcs11Backend {
     let options = cm_pkcs11::Options {
         module,
         label: "natsuin-story".to_owned(),
+        serial: None,
         pin: SecretBytes::from("12345678".to_owned()),
         declaration: None,
     };

@@ -22,7 +22,7 @@ use crate::switch::Officers;
 /// When the restores of these stories take place.
 const THEN: UnixTime = UnixTime(NOW.0 + 7);
 
-async fn stores() -> impl Iterator<Item = (TestStore, TestStore, TestStore)> {
+pub async fn stores() -> impl Iterator<Item = (TestStore, TestStore, TestStore)> {
     let more = store_kit::testing::both(MIGRATIONS).await;
     let most = store_kit::testing::both(MIGRATIONS).await;
     let first = store_kit::testing::both(MIGRATIONS).await.into_iter();

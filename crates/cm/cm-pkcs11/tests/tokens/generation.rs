@@ -197,7 +197,6 @@ fn a_token_with_much_to_do_beside_a_call_that_hangs_is_not_given_up() {
     }
     let limits = Limits {
         sessions: 2,
-        patience: Duration::from_secs(2),
         ..HASTY
     };
     let backend = Arc::new(token_with(&options("natsuin-busy"), limits));

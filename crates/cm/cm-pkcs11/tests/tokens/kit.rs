@@ -14,12 +14,13 @@ use pkcs11_faults::{control, softhsm};
 pub const PIN: &str = "12345678";
 pub const LIMITS: Limits = Limits {
     sessions: 4,
-    patience: Duration::from_secs(2),
+    patience: Duration::from_secs(20),
     trust: Duration::from_secs(3600),
 };
-/// For calls that are to hang, which six times as long may be waited for.
+/// For calls that are to hang, which six times as long may be waited for. What doesn't hang has to be done by then, also on a busy
+/// machine.
 pub const HASTY: Limits = Limits {
-    patience: Duration::from_secs(1),
+    patience: Duration::from_secs(2),
     ..LIMITS
 };
 
@@ -32,6 +33,7 @@ pub fn options(label: &str) -> Options {
     Options {
         module: softhsm::faulty().unwrap(),
         label: label.to_owned(),
+        serial: None,
         pin: SecretBytes::from(PIN.to_owned()),
         declaration: None,
     }

@@ -43,6 +43,7 @@ fn story(module: std::path::PathBuf) {
     let options = Options {
         module,
         label: "natsuin-test".to_owned(),
+        serial: None,
         pin,
         declaration: None,
     };
@@ -110,6 +111,7 @@ fn a_token_unwraps_what_was_wrapped_and_nothing_else() {
     let options = Options {
         module: library.wrapping_path().unwrap(),
         label: "natsuin-test".to_owned(),
+        serial: None,
         pin: SecretBytes::from("12345678".to_owned()),
         declaration: None,
     };

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use cm_api::rpc::MemberState;
 use cm_core::backend::{Backend, Fault, NO_WRAPPING_KEY, PrivateKey};
-use cm_core::several::Several;
-use cm_pkcs11::{Limits, Options, Pkcs11Backend, WrappedKeys};
+use cm_core::several::{Awaited, Declared, Device, NotOpen, Several};
+use cm_pkcs11::{Limits, OpenError, Opening, Options, Pkcs11Backend, WrappedKeys};
 use core_types::KeyAlg;
 use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass};
 use pkcs11_faults::softhsm::{self, Library};
@@ -20,7 +20,7 @@ const READY: &str = "natsuin-kek";
 const MADE: &str = "natsuin-kek-made";
 /// Its self-tests make RSA keys.
 const PATIENT: Limits = Limits {
-    patience: Duration::from_millis(1500),
+    patience: Duration::from_secs(3),
     ..LIMITS
 };
 
@@ -34,11 +34,7 @@ fn child(test: &str) -> bool {
 
 /// A token in which the keys of its self-tests are made already, for which RSA may take its time.
 fn tested(options: &Options) -> Pkcs11Backend {
-    let patient = Limits {
-        patience: Duration::from_secs(20),
-        ..LIMITS
-    };
-    token_with(options, patient).self_test().unwrap();
+    token_with(options, LIMITS).self_test().unwrap();
     token_with(options, PATIENT)
 }
 
@@ -244,4 +240,147 @@ fn tokens_of_two_makers_have_keys_of_their_own_and_go_on_without_each_other() {
     for key in &keys {
         sign(key.as_ref()).unwrap();
     }
+}
+
+/// A token with wrapped keys that wasn't there at the start.
+struct Later(Opening);
+
+impl Later {
+    fn of(options: &Options) -> Self {
+        Self(Opening::new(options.clone(), PATIENT, false))
+    }
+}
+
+impl Awaited for Later {
+    fn declared(&self) -> Declared {
+        WrappedKeys::declared(&self.0.declared(), None)
+    }
+
+    fn open(&self) -> Result<Arc<dyn Backend>, NotOpen> {
+        let token = self.0.open().map_err(|error| match error.passes() {
+            true => NotOpen::Away,
+            false => NotOpen::Refused(error.to_string()),
+        })?;
+        match WrappedKeys::join(token, None) {
+            Ok(wrapped) => Ok(Arc::new(wrapped)),
+            Err(NO_WRAPPING_KEY) => Err(NotOpen::Lacks(NO_WRAPPING_KEY.to_string())),
+            Err(_) => Err(NotOpen::Away),
+        }
+    }
+}
+
+// shows: T-KEY-MALFUNCTION, T-KEY-ABUSE, III-3-13-secure-state
+#[test]
+fn one_that_comes_later_is_used_when_it_has_the_same_wrapping_key() {
+    if !child("one_that_comes_later_is_used_when_it_has_the_same_wrapping_key") {
+        return;
+    }
+    let ([first, second], members) = pair();
+    drop(members);
+    let third = options("natsuin-third");
+    drop(tested(&third));
+    let there = token_with(&second, PATIENT);
+    let there: Arc<dyn Backend> = Arc::new(WrappedKeys::join(there, None).unwrap());
+    let with = |late: &Options| {
+        let late = Device::Away(Box::new(Later::of(late)));
+        Several::new([Device::There(there.clone()), late], true).unwrap()
+    };
+    let (waits, both) = (
+        [MemberState::Well, MemberState::Awaited],
+        [MemberState::Well; 2],
+    );
+    faults("C_GetSlotList rv:0x5");
+    let several = with(&first);
+    several.check().unwrap();
+    let made = several.generate(ALG).unwrap();
+    let key = several.load(ALG, &made.material).unwrap();
+    sign(key.as_ref()).unwrap();
+    several.look();
+    assert_eq!(states(&several), waits);
+    assert_eq!(several.news(), ["cm-device-awaited"]);
+    // One change of the wrapping key would leave it behind.
+    assert!(matches!(
+        several.renew_wrapping(),
+        Err(Fault::Unavailable(_))
+    ));
+    faults("");
+    several.look();
+    assert_eq!(states(&several), both);
+    assert_eq!(several.news(), ["cm-device-joined"]);
+    // What was opened before it came signs in it too.
+    faults("C_SignInit rv:0x30");
+    for _ in 0..4 {
+        sign(key.as_ref()).unwrap();
+    }
+    faults("");
+    assert_eq!(several.news(), ["cm-device-away"], "it was asked");
+    // One without a wrapping key, one with another, and the right one in the end.
+    let several = with(&third);
+    several.check().unwrap();
+    several.look();
+    assert_eq!(states(&several), waits);
+    assert_eq!(several.news(), ["cm-device-awaited", "cm-device-refused"]);
+    copied(&third, READY, 9);
+    several.look();
+    assert_eq!(states(&several), waits, "not theirs");
+    let look = Look::into(&third);
+    for other in look.all(&[Attribute::Label(READY.as_bytes().to_vec())]) {
+        look.0.destroy_object(other).unwrap();
+    }
+    copied(&third, READY, 7);
+    several.look();
+    assert_eq!(states(&several), both);
+    assert_eq!(several.news(), ["cm-device-joined"]);
+    let key = several.load(ALG, &made.material).unwrap();
+    for _ in 0..4 {
+        sign(key.as_ref()).unwrap();
+    }
+}
+
+// shows: T-KEY-MALFUNCTION, III-3-13-secure-state
+#[test]
+fn a_token_that_is_waited_for_gets_one_try_of_its_pin_and_none_beside_a_call_that_hangs() {
+    if !child(
+        "a_token_that_is_waited_for_gets_one_try_of_its_pin_and_none_beside_a_call_that_hangs",
+    ) {
+        return;
+    }
+    let first = options("natsuin-first");
+    drop(token_with(&first, PATIENT));
+    // Another token with this label is given no PIN.
+    let other = Options {
+        serial: Some("another".to_owned()),
+        ..first.clone()
+    };
+    faults("C_Login rv:0xa0");
+    let other = Opening::new(other, PATIENT, false).open().err();
+    assert!(matches!(other, Some(OpenError::Serial { .. })));
+    // Refused once; the next login would succeed.
+    faults("C_Login rv:0xa0 1");
+    let opening = Opening::new(first.clone(), PATIENT, false);
+    for _ in 0..2 {
+        assert!(matches!(opening.open().err(), Some(OpenError::Login(_))));
+    }
+    assert!(Opening::new(first.clone(), PATIENT, false).open().is_ok());
+    // What hangs is what is waited for: it comes back to a refused PIN, and another try would have succeeded.
+    let hasty = Limits {
+        patience: Duration::from_millis(50),
+        ..PATIENT
+    };
+    faults("C_OpenSession hang");
+    let opening = Opening::new(first, hasty, false);
+    for _ in 0..2 {
+        assert!(matches!(opening.open().err(), Some(OpenError::Silent)));
+    }
+    faults("C_Login rv:0xa0 1");
+    let (_keep, never) = std::sync::mpsc::sync_channel::<()>(0);
+    let mut came = None;
+    for _ in 0..1000 {
+        came = opening.open().err();
+        if !matches!(came, Some(OpenError::Silent)) {
+            break;
+        }
+        let _ = never.recv_timeout(Duration::from_millis(5));
+    }
+    assert!(matches!(came, Some(OpenError::Login(_))), "{came:?}");
 }

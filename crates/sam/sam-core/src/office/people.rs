@@ -1,7 +1,7 @@
-//! Officers and their accounts, as they are kept.
+//! Officers, as they are kept.
 
 use core_types::words::is_plain;
-use core_types::{Digest32, OfficerId, PersonId, UnixTime, VoucherId};
+use core_types::{Digest32, OfficerId, PersonId, UnixTime};
 use sap::office::{MAX_WORDS, Office, Role, Training, is_account};
 use serde::{Deserialize, Serialize};
 
@@ -103,68 +103,6 @@ impl Officer {
         match Roles::of(&self.office.roles, self.office.both) {
             Ok(roles) if self.ended.is_none() => roles.word(),
             _ => "none",
-        }
-    }
-}
-
-/// Where an account stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum AccountPhase {
-    /// Waits for its first passkey.
-    Invited,
-    /// Can be used.
-    Active,
-    /// Its officer was removed.
-    Ended,
-}
-
-/// A privileged account. It belongs to one officer and has no roles of its own: it has those of the person, so that one
-/// person under two accounts is one person.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Account {
-    /// Id.
-    pub id: PersonId,
-    /// Whose it is.
-    pub officer: OfficerId,
-    /// Where it stands.
-    pub phase: AccountPhase,
-    /// The invitation that counts.
-    pub voucher: VoucherId,
-    /// The invitation with which its factors were enrolled.
-    pub registration: Option<VoucherId>,
-    /// Since when.
-    pub since: UnixTime,
-    /// Time of the last accepted act.
-    pub last_act: Option<UnixTime>,
-    /// Time of the last change of its factors.
-    pub factors_changed: Option<UnixTime>,
-}
-
-impl Account {
-    /// A new account that waits for its first passkey.
-    pub fn invited(id: PersonId, officer: OfficerId, voucher: VoucherId, since: UnixTime) -> Self {
-        Self {
-            id,
-            officer,
-            phase: AccountPhase::Invited,
-            voucher,
-            registration: None,
-            since,
-            last_act: None,
-            factors_changed: None,
-        }
-    }
-
-    /// The registration whose factors prove for it.
-    ///
-    /// # Errors
-    /// [`Reason::NotFound`] unless the account can be used.
-    pub fn usable(&self) -> Result<&VoucherId, Reason> {
-        match (self.phase, &self.registration) {
-            (AccountPhase::Active, Some(registration)) => Ok(registration),
-            _ => Err(Reason::NotFound),
         }
     }
 }

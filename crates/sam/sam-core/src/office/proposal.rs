@@ -1,23 +1,31 @@
 //! Proposals: who may ask, who may approve, and how many persons it takes.
 
+mod words;
+
 use std::collections::BTreeMap;
 
 use core_types::{Digest32, OfficerId, PersonId, UnixTime, sha256};
 use jose::ForeignKey;
-use sap::office::{Document, EndCause, KeyAction, MAX_WORDS, Measure, Part, Requester, Role};
+use sap::office::{Document, KeyAction, Measure, Requester, Role};
 use serde::{Deserialize, Serialize};
 
-use super::people::{Account, Officer, check_account, check_office, check_words};
+use super::account::{Account, check_fingerprint};
+use super::people::{Officer, check_account, check_office, check_words};
 use crate::Reason;
+
+pub use words::words;
 
 /// Longest time for which a proposal can be approved, in seconds.
 pub const MAX_PROPOSAL: i64 = 7 * 24 * 3600;
-/// Time between the approval of new factors for a signer and their effect, in seconds (`sap.md` §9).
+/// Time between the approval of new factors, for a signer or in the place of an officer's passkey, and their effect, in seconds
+/// (`sap.md` §9).
 pub const FACTORS_WAIT: i64 = 72 * 3600;
-/// For so long after the waiting time the signer can enrol, in seconds.
+/// For so long after the waiting time they can be enrolled, in seconds.
 pub const FACTORS_OPEN: i64 = 7 * 24 * 3600;
 /// For so long an approved proposal can be taken by whoever carries it out, in seconds.
 pub const TAKE_WITHIN: i64 = 24 * 3600;
+/// Most proposals of one officer that wait for approvals: whoever floods the list hides nothing, and doesn't fill it.
+pub const MOST_OPEN: usize = 20;
 /// Most keys of an application.
 const MAX_KEYS: usize = 8;
 
@@ -30,8 +38,6 @@ pub struct Takes {
     pub approve: &'static [Role],
     /// How many persons have to approve; who asks is none of them.
     pub persons: u8,
-    /// Seconds from the last approval to its effect.
-    pub wait: i64,
     /// Somebody else carries it out, with the evidence of the approvals.
     pub taken: bool,
 }
@@ -52,7 +58,6 @@ pub fn takes(proposal: &Measure) -> Takes {
         ask,
         approve: OFFICERS,
         persons: 2,
-        wait: 0,
         taken: false,
     };
     match proposal {
@@ -63,6 +68,11 @@ pub fn takes(proposal: &Measure) -> Takes {
         | Measure::Client { .. }
         | Measure::ForgetClient { .. }
         | Measure::Settings { .. } => two(MANAGERS),
+        // Whoever enrolled a passkey by a link asks, whatever the role; one officer has heard from them which it is.
+        Measure::Confirm { .. } => Takes {
+            persons: 1,
+            ..two(ANY)
+        },
         // Stopping is easy and can be undone: who asks, and one officer.
         Measure::Key {
             action: KeyAction::Suspend,
@@ -71,11 +81,10 @@ pub fn takes(proposal: &Measure) -> Takes {
             persons: 1,
             ..two(RUNNERS)
         },
-        Measure::Key { .. } | Measure::Module { .. } | Measure::EndKeys { .. } => two(RUNNERS),
-        Measure::Factors { .. } => Takes {
-            wait: FACTORS_WAIT,
-            ..two(RUNNERS)
-        },
+        Measure::Key { .. }
+        | Measure::Module { .. }
+        | Measure::EndKeys { .. }
+        | Measure::Factors { .. } => two(RUNNERS),
         Measure::DeleteArchived { .. } => Takes {
             taken: true,
             ..two(RUNNERS)
@@ -104,6 +113,12 @@ pub fn check_measure(proposal: &Measure, now: UnixTime) -> Result<(), Reason> {
             check_office(office, now).map(drop)
         }
         Measure::Account { account, .. } => check_account(account),
+        Measure::Confirm {
+            account, passkey, ..
+        } => {
+            check_account(account)?;
+            check_fingerprint(passkey)
+        }
         Measure::Office { office, .. } => check_office(office, now).map(drop),
         Measure::Client { name, keys, .. } => {
             check_words(name, "name")?;
@@ -139,11 +154,20 @@ pub struct Approver<'a> {
 }
 
 impl Approver<'_> {
-    /// Whether the person holds one of these roles now, and the account is theirs and can be used.
+    /// Whether the person holds one of these roles now, the account is theirs and can be used, and its passkey is known to be theirs.
     ///
     /// # Errors
     /// [`Reason::NotFound`] or [`Reason::NotAllowed`].
     pub fn check_role(&self, roles: &[Role], now: UnixTime) -> Result<(), Reason> {
+        self.account.check_confirmed()?;
+        self.check_held(roles, now)
+    }
+
+    /// The same of an account whose passkey nobody may have confirmed yet: for logging in and for asking for that.
+    ///
+    /// # Errors
+    /// [`Reason::NotFound`] or [`Reason::NotAllowed`].
+    pub fn check_held(&self, roles: &[Role], now: UnixTime) -> Result<(), Reason> {
         self.account.usable()?;
         if self.account.officer != self.officer.id {
             return Err(Reason::NotFound);
@@ -158,9 +182,21 @@ impl Approver<'_> {
     /// Whether they may ask for this.
     ///
     /// # Errors
-    /// As [`Self::check_role`]; [`Reason::NotAllowed`] for something about themselves.
+    /// As [`Self::check_role`]; [`Reason::NotAllowed`] for something about themselves, or about another's passkey.
     pub fn check_ask(&self, proposal: &Measure, now: UnixTime) -> Result<(), Reason> {
-        self.check_role(takes(proposal).ask, now)?;
+        let ask = takes(proposal).ask;
+        if let Measure::Confirm {
+            officer, account, ..
+        } = proposal
+        {
+            self.check_held(ask, now)?;
+            let own = *officer == self.officer.id && *account == self.account.id;
+            return match own {
+                true => Ok(()),
+                false => Err(Reason::NotAllowed("not-own-account")),
+            };
+        }
+        self.check_role(ask, now)?;
         self.check_not_subject(proposal)
     }
 
@@ -187,6 +223,8 @@ pub enum Phase {
     Done,
     /// Somebody said no, or it is void.
     Ended,
+    /// Its time ran out.
+    Expired,
 }
 
 impl Phase {
@@ -198,6 +236,7 @@ impl Phase {
             Self::Approved => "approved",
             Self::Done => "done",
             Self::Ended => "ended",
+            Self::Expired => "expired",
         }
     }
 }
@@ -283,14 +322,15 @@ impl Proposal {
     pub fn check_open(&self, now: UnixTime) -> Result<(), Reason> {
         match self.phase {
             Phase::Open if now < self.document.exp => Ok(()),
-            Phase::Open => Err(Reason::Expired),
+            Phase::Open | Phase::Expired => Err(Reason::Expired),
             Phase::Waiting | Phase::Approved | Phase::Done => Err(Reason::Used),
             Phase::Ended => Err(Reason::Withdrawn),
         }
     }
 
     /// Whether this person may approve it now (`III-A1.4.2-dual-control`, T-INS-OPERATOR): in the right role, not the one who
-    /// asked, not the one it is about, and not for a second time, whichever account they use.
+    /// asked, not the one it is about, not the one who asked for the account it is about, and not for a second time, whichever account
+    /// they use.
     ///
     /// # Errors
     /// [`Reason`] saying why not.
@@ -301,6 +341,10 @@ impl Proposal {
             return Err(Reason::NotAllowed("requester-approves"));
         }
         who.check_not_subject(self.measure())?;
+        // They have had the link that enrolled it.
+        if self.document.facts.asked_by.as_ref() == Some(&who.officer.id) {
+            return Err(Reason::NotAllowed("asked-for-account"));
+        }
         if self.approvals.iter().any(|g| g.officer == who.officer.id) {
             return Err(Reason::NotAllowed("approved-before"));
         }
@@ -327,10 +371,10 @@ impl Proposal {
         if next.approvals.len() < usize::from(takes.persons) {
             return Ok(next);
         }
-        (next.phase, next.due) = match (takes.taken, takes.wait) {
+        (next.phase, next.due) = match (takes.taken, self.document.facts.wait) {
             (true, _) => (Phase::Approved, Some(now.plus(TAKE_WITHIN))),
-            (false, 0) => (Phase::Done, None),
-            (false, wait) => (Phase::Waiting, Some(now.plus(wait))),
+            (false, None) => (Phase::Done, None),
+            (false, Some(wait)) => (Phase::Waiting, Some(now.plus(wait))),
         };
         Ok(next)
     }
@@ -345,6 +389,10 @@ impl Proposal {
         }
         if who.officer.id == self.requester().officer {
             who.account.usable()?;
+            // Whoever isn't confirmed asks for nothing else.
+            if !matches!(self.measure(), Measure::Confirm { .. }) {
+                who.account.check_confirmed()?;
+            }
         } else {
             who.check_role(takes(self.measure()).approve, now)?;
         }
@@ -361,6 +409,19 @@ impl Proposal {
         }
     }
 
+    /// What becomes of it if nobody approved or took it in its time.
+    pub fn overdue(&self, now: UnixTime) -> Option<Self> {
+        let over = match self.phase {
+            Phase::Open => now >= self.document.exp,
+            Phase::Approved => self.due.is_none_or(|due| now >= due),
+            Phase::Waiting | Phase::Done | Phase::Ended | Phase::Expired => false,
+        };
+        over.then(|| Self {
+            phase: Phase::Expired,
+            ..self.clone()
+        })
+    }
+
     /// Who asked for it takes it, once.
     ///
     /// # Errors
@@ -370,7 +431,8 @@ impl Proposal {
             return Err(match self.phase {
                 Phase::Done => Reason::Used,
                 Phase::Ended => Reason::Withdrawn,
-                _ => Reason::NotApproved,
+                Phase::Expired => Reason::Expired,
+                Phase::Open | Phase::Waiting | Phase::Approved => Reason::NotApproved,
             });
         }
         if self.due.is_none_or(|due| now >= due) {
@@ -387,6 +449,17 @@ impl Proposal {
     }
 }
 
+/// Whether an officer with so many proposals that wait for approvals may make another one.
+///
+/// # Errors
+/// [`Reason::NotAllowed`].
+pub fn check_room(open: usize) -> Result<(), Reason> {
+    match open < MOST_OPEN {
+        true => Ok(()),
+        false => Err(Reason::NotAllowed("too-many-open")),
+    }
+}
+
 /// Checks the words and times with which a proposal is made.
 ///
 /// # Errors
@@ -398,79 +471,6 @@ pub fn check_asking(reason: &str, ttl: i64) -> Result<(), Reason> {
     } else {
         Err(Reason::Invalid("ttl"))
     }
-}
-
-/// One line that says in words what is approved; the same for everybody. Pages say more, from the document.
-pub fn words(document: &Document) -> String {
-    let whom = document.facts.whom();
-    let text = match &document.measure {
-        Measure::Appoint { name, office, .. } => {
-            format!("appoint {name} as {}", roles_in_words(&office.roles))
-        }
-        Measure::Account { account, .. } => format!("invite {whom} to use account {account}"),
-        Measure::Office { office, .. } => {
-            format!("{whom} is {} from here on", roles_in_words(&office.roles))
-        }
-        Measure::Dismiss { .. } => format!("remove {whom} from office"),
-        Measure::Key { key, action } => {
-            let verb = match action {
-                KeyAction::Suspend => "stop",
-                KeyAction::Resume => "let go on",
-                KeyAction::Destroy => "destroy",
-            };
-            format!("{verb} the key {key} of {whom}")
-        }
-        Measure::Factors { .. } => format!("{whom} may enrol new factors after 72 hours"),
-        Measure::Client { client, name, .. } => format!("register application {client} as {name}"),
-        Measure::ForgetClient { client } => format!("remove application {client}"),
-        Measure::Settings { part, digest } => {
-            let what = match part {
-                Part::Policy => "policy",
-                Part::Audit => "audit",
-            };
-            format!("admit {what} settings {digest}")
-        }
-        Measure::Module { enabled: true } => "enable the cryptographic module".to_owned(),
-        Measure::Module { enabled: false } => "disable the cryptographic module".to_owned(),
-        Measure::DeleteArchived {
-            zone,
-            archive,
-            size,
-        } => {
-            format!(
-                "delete the {size} oldest entries from the log of {zone:?}, which archive {archive} has"
-            )
-        }
-        Measure::ForgetPerson { subject } => {
-            format!("forget in all zones who the person of commitment {subject} is")
-        }
-        Measure::EndKeys { tenant, cause } => {
-            let of = match tenant {
-                Some(tenant) => format!("tenant {tenant}"),
-                None => "the whole service".to_owned(),
-            };
-            let why = match cause {
-                EndCause::EndOfService => "the service ends",
-                EndCause::Incident => "of an incident",
-            };
-            let keys = document.facts.keys.unwrap_or_default();
-            format!("destroy all keys of {of}, {keys} now, because {why}; none is made again")
-        }
-    };
-    crate::label::clean(&text, MAX_WORDS)
-}
-
-fn roles_in_words(roles: &[Role]) -> String {
-    let words: Vec<&str> = roles
-        .iter()
-        .map(|role| match role {
-            Role::SecurityOfficer => "security officer",
-            Role::SystemAdministrator => "system administrator",
-            Role::SystemOperator => "system operator",
-            Role::SystemAuditor => "system auditor",
-        })
-        .collect();
-    words.join(" and ")
 }
 
 #[cfg(test)]

@@ -39,7 +39,7 @@ impl<C: CryptoModule> Sam<C> {
             items: request.items.clone(),
             client_jws: None,
             open: None,
-            renew: 0,
+            renew: request.renew,
             // Nobody goes anywhere afterwards; acts have a place to go to.
             return_uri: self
                 .config

@@ -12,6 +12,7 @@ use sam_core::act::{MAX_RENEW, MAX_REQUEST_LIFE, check_items, return_uri_allowed
 use sam_core::client_jws::{self, Claimed};
 use sam_core::state::Subject;
 use sam_core::{ActState, Reason, certificate};
+use sap::Item;
 use store_kit::{Tx, sql, transaction};
 
 use crate::audit;
@@ -19,6 +20,12 @@ use crate::failed::Failed;
 use crate::records::{KeyRecord, RequestBody, RequestPhase, RequestRecord, SignBody};
 use crate::rows::{self, Noun as _, Row};
 use crate::sam::Sam;
+
+/// Whether there are items, and none of them is a document.
+pub(super) fn is_bare(items: &[Item]) -> bool {
+    let bare = |item: &Item| matches!(item, Item::Hash { .. });
+    !items.is_empty() && items.iter().all(bare)
+}
 
 /// Most unapproved requests of one person and client.
 const MAX_OPEN: i64 = 64;
@@ -90,11 +97,15 @@ impl<C: CryptoModule> Sam<C> {
             let Subject::Sign { key, client, .. } = &next.subject else {
                 return Err(Reason::OtherKind.into());
             };
+            let RequestBody::Sign(asked) = &owner.body.body else {
+                return Err(Reason::OtherKind.into());
+            };
             let count = u32::try_from(next.items.len()).unwrap_or(u32::MAX);
             let answer = BindAnswer {
                 sign_until,
                 key: key.clone(),
                 count,
+                bare: is_bare(&asked.items),
             };
             if next != row.body {
                 let event = Event::SadBound {

@@ -9,6 +9,7 @@ use sam_core::state::{ItemState, Renewal};
 use sam_core::{ActState, Reason};
 use store_kit::transaction;
 
+use super::prepare::is_bare;
 use crate::audit;
 use crate::failed::Failed;
 use crate::records::KeyRecord;
@@ -94,6 +95,7 @@ impl<C: CryptoModule> Sam<C> {
                 sign_until: next.check_right(now)?.sign_until,
                 key: request.key.clone(),
                 count: u32::try_from(left.count()).unwrap_or(u32::MAX),
+                bare: is_bare(&found.act.items),
             })
         })
     }

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::Ordering;
 
-use core_types::{B64, KeyAlg, Level, PersonId, SecretBytes, sha256};
+use core_types::{B64, HashAlg, KeyAlg, Level, PersonId, SecretBytes, sha256};
 use futures_util::future::join_all;
 use sam_api::Refusal;
 use sam_api::ssa::*;
@@ -77,6 +77,7 @@ pub fn request(
         client: client(),
         client_name: "claimed".into(),
         items: hash_items(&[hash(1), hash(2)]),
+        renew: 0,
         pin: SecretBytes::from(pin.to_owned()),
         otp,
         grant: sha256(&[token.as_bytes()]),
@@ -108,7 +109,7 @@ async fn collected_secrets_authorize_these_hashes_once() {
         assert!(key.collected);
         let asked = request("p", &key, APP_PIN, world.otp(&seed, 0), "token");
         let bound = world.sam.explicit(SSA, asked).await.unwrap();
-        assert_eq!((&bound.key, bound.count), (&key.key, 2));
+        assert_eq!((&bound.key, bound.count, bound.bare), (&key.key, 2, true));
         let foreign = sign(&world, &key, "token", hash(3)).await;
         assert_eq!(foreign.unwrap_err(), Refusal::HashNotApproved);
         let value = sign(&world, &key, "token", hash(1)).await.unwrap();
@@ -125,6 +126,83 @@ async fn collected_secrets_authorize_these_hashes_once() {
         let replayed = request("p", &key, APP_PIN, world.otp(&seed, 0), "other");
         let refused = world.sam.explicit(SSA, replayed).await.unwrap_err();
         assert_eq!(refused, Refusal::SecretWrong);
+    }
+}
+
+// shows: II-A1-multi-method-2, T-USE-SAP-REPLAY
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_of_collected_secrets_goes_on_as_long_as_was_asked() {
+    for world in worlds().await {
+        let (key, seed) = enrol(&world, "p").await;
+        let renewal = |token: &str, next: &str| RenewRequest {
+            token: SecretBytes::from(token.to_owned()),
+            client: client(),
+            key: key.key.clone(),
+            hashes: vec![],
+            grant: sha256(&[next.as_bytes()]),
+        };
+        let asked = |renew: i64, token: &str| ExplicitRequest {
+            renew,
+            ..request("p", &key, APP_PIN, world.otp(&seed, 0), token)
+        };
+        for bad in [-1, 3601] {
+            let refused = world.sam.explicit(SSA, asked(bad, "bad")).await;
+            let member = "renew".to_owned();
+            assert_eq!(refused.unwrap_err(), Refusal::Invalid { member });
+        }
+        world.sam.explicit(SSA, asked(700, "1")).await.unwrap();
+        sign(&world, &key, "1", hash(1)).await.unwrap();
+        let next = world.sam.renew(SSA, renewal("1", "2")).await.unwrap();
+        assert_eq!(next.count, 1);
+        let dead = sign(&world, &key, "1", hash(2)).await;
+        assert_eq!(dead.unwrap_err(), Refusal::NotFound);
+        sign(&world, &key, "2", hash(2)).await.unwrap();
+        let done = world.sam.renew(SSA, renewal("2", "3")).await;
+        assert_eq!(done.unwrap_err(), Refusal::Used);
+        // Without a word about it there is none, and none is later than that.
+        world.clock.advance(60);
+        world.sam.explicit(SSA, asked(0, "4")).await.unwrap();
+        let fixed = world.sam.renew(SSA, renewal("4", "5")).await;
+        assert_eq!(fixed.unwrap_err(), Refusal::Used);
+        world.clock.advance(60);
+        world.sam.explicit(SSA, asked(100, "6")).await.unwrap();
+        world.clock.advance(101);
+        let late = world.sam.renew(SSA, renewal("6", "7")).await;
+        assert_eq!(late.unwrap_err(), Refusal::Expired);
+    }
+}
+
+// shows: II-3.3.1-dtbsr-integrity, T-USE-DTBSR-FORGE
+#[tokio::test(flavor = "multi_thread")]
+async fn documents_are_bound_by_the_sam_also_where_secrets_are_collected() {
+    for world in worlds().await {
+        let (key, seed) = enrol(&world, "p").await;
+        let mut items = hash_items(&[hash(1), hash(2)]);
+        items[0].doc = Some(DocItem {
+            signed_attrs: None,
+            ranges: None,
+        });
+        let asked = ExplicitRequest {
+            items,
+            renew: 600,
+            ..request("p", &key, APP_PIN, world.otp(&seed, 0), "token")
+        };
+        let bound = world.sam.explicit(SSA, asked).await.unwrap();
+        assert!(!bound.bare, "one of them is a document");
+        let value = sign(&world, &key, "token", hash(1)).await.unwrap();
+        let value = &value.signatures[0];
+        assert!(!verifies(&key, &hash(1), value), "not the hash itself");
+        let attrs = pki::signed_attrs::minimal_signed_attrs(&hash(1).0, &key.chain[0].0).unwrap();
+        let signed = B64(HashAlg::Sha256.digest(&attrs));
+        assert!(verifies(&key, &signed, value), "what binds the document");
+        let next = RenewRequest {
+            token: SecretBytes::from("token".to_owned()),
+            client: client(),
+            key: key.key.clone(),
+            hashes: vec![],
+            grant: sha256(&[b"next"]),
+        };
+        assert!(!world.sam.renew(SSA, next).await.unwrap().bare);
     }
 }
 

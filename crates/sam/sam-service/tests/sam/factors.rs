@@ -288,9 +288,7 @@ async fn pin_and_codes_are_added_and_the_pin_is_changed() {
             world.factor_seed(act).await.unwrap_err().code,
             SapRefusalCode::Used
         );
-        let wrong = world
-            .new_pin(act, NEW_PIN, Some(SecretBytes::from("000000".to_owned())))
-            .await;
+        let wrong = world.new_pin(act, NEW_PIN, Some(world.no_otp(&seed))).await;
         let proof = signer.passkey.prove(act).unwrap();
         assert!(world.approve_with(proof.clone(), wrong).await.is_err());
         let weak = world

@@ -439,6 +439,14 @@ impl World {
         SecretBytes::from(totp::code(seed, step))
     }
 
+    /// A code that the app doesn't show now, nor shortly before or after.
+    pub fn no_otp(&self, seed: &SecretBytes) -> SecretBytes {
+        let near: Vec<_> = (-2..=2).map(|steps| self.otp(seed, steps)).collect();
+        let mut codes = (0..).map(|n: u32| SecretBytes::from(format!("{n:06}")));
+        let none_of = |code: &SecretBytes| near.iter().all(|own| !own.ct_eq(code.expose()));
+        codes.find(none_of).unwrap()
+    }
+
     pub async fn seal_key(&self) -> jose::Jwk {
         let statement = self.sam.statement().await.unwrap().statement;
         let roots = [self.sam.root().clone()];

@@ -413,7 +413,7 @@ async fn leaving_ends_a_registration_as_it_was_shown_and_no_other() {
         assert!(world.factors(&signer).await.is_empty());
         assert!(world.ask(&signer, leave(&signer)).await.is_err());
         assert_eq!(world.key(&other).await.state, KeyState::Active);
-        assert_eq!(world.audited("registration.ended", "left").await, 1);
+        assert_eq!(world.audited("registration.ended", "\"left\"").await, 1);
     }
 }
 

@@ -11,7 +11,7 @@ use crate::kit::*;
 use crate::office_kit::*;
 
 // shows: I-7.1.1.4-not-all-roles-one-person, I-7.1.1.4-not-two-roles-one-person
-// shows: I-7.1.1.6-officer-not-auditor, I-7.1.1.7-admin-operator-not-auditor-officer, T-INS-AUDITOR
+// shows: I-7.1.1.6-officer-not-auditor, I-7.1.1.7-admin-operator-not-auditor-officer, T-INS-AUDITOR, T-USE-CRED-ALTER
 #[tokio::test(flavor = "multi_thread")]
 async fn no_way_of_assigning_gives_a_person_roles_that_exclude_each_other() {
     for world in worlds().await {
@@ -52,6 +52,21 @@ async fn no_way_of_assigning_gives_a_person_roles_that_exclude_each_other() {
             }
             assert_eq!(rule(world.decide(measure).await.unwrap_err()), why);
         }
+        // Nor if whoever writes to the store hides the first from what is looked for; and somebody is told.
+        run(
+            &world,
+            "UPDATE office_person SET link = 'somebody' WHERE id = 'o'",
+        )
+        .await;
+        let (mut measure, _) = appointment("y", &[SystemAuditor], now);
+        if let Measure::Appoint { identity, .. } = &mut measure {
+            *identity = sha256(&[b"staff", b"o"]);
+        }
+        let refused = world.decide(measure).await.unwrap_err();
+        assert_eq!(rule(refused), "officer");
+        let found = world.sam.scrub().await.unwrap().misfiled;
+        assert_eq!(found, [("office_person", "o".to_owned())]);
+        assert_eq!(world.audited("alarm", "sealed-row-misfiled").await, 1);
         // Past the code: the store admits no other word, also for whoever writes to it by hand.
         for word in [
             "security-officer,system-auditor",
@@ -355,12 +370,14 @@ async fn an_approval_is_of_another_person_once_for_these_bytes_in_time() {
         let [a, b, c] = founders.devices.as_mut_slice() else {
             panic!("three")
         };
+        world.confirm(&mut d, c).await;
         world.approve_proposal(c, made.proposal).await.unwrap();
         let done = world.approve_proposal(&mut d, made.proposal).await.unwrap();
         assert_eq!(done.state, ProposalState::Done);
         let voucher = VoucherId::parse(made.proposal.to_string()).unwrap();
         let mut b2 = world.enrol_officer(&voucher, &key).await.unwrap();
         b2.officer = officer("b");
+        world.confirm(&mut b2, c).await;
 
         let (measure, _) = appointment("x", &[Role::SystemOperator], now);
         let asked = world.propose(a, measure).await.unwrap();

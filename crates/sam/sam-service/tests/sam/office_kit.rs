@@ -270,12 +270,38 @@ impl World {
         Ok(info)
     }
 
-    /// Appoints somebody and enrols their passkey.
+    /// Asks that the passkey be confirmed which a link has enrolled.
+    pub async fn ask_confirm(&self, device: &mut Device) -> Result<ProposalInfo, OfficeRefusal> {
+        let known = self.log_in(device).await?;
+        let request = ProposeRequest {
+            session: known.session,
+            measure: Measure::Confirm {
+                officer: known.officer,
+                account: device.account.clone(),
+                passkey: known.unconfirmed.unwrap_or_default(),
+            },
+            reason: "it is mine".into(),
+            ttl: 3600,
+        };
+        self.office::<Propose>(&request).await
+    }
+
+    /// Has it confirmed by somebody who neither has it nor asked for the account.
+    pub async fn confirm(&self, device: &mut Device, by: &mut Device) {
+        let asked = self.ask_confirm(device).await.unwrap();
+        let done = self.approve_proposal(by, asked.proposal).await.unwrap();
+        assert_eq!(done.state, ProposalState::Done);
+    }
+
+    /// Appoints somebody, enrols their passkey and has it confirmed.
     pub async fn appoint(&self, name: &str, role: Role) -> Device {
         let (measure, secret) = appointment(name, &[role], self.clock.now());
         let done = self.decide(measure).await.unwrap();
         let voucher = VoucherId::parse(done.proposal.to_string()).unwrap();
-        self.enrol_officer(&voucher, &secret).await.unwrap()
+        let mut device = self.enrol_officer(&voucher, &secret).await.unwrap();
+        let mut founders = self.officers().await;
+        self.confirm(&mut device, &mut founders.devices[1]).await;
+        device
     }
 }
 

@@ -222,7 +222,7 @@ async fn an_officer_whose_rows_are_refused_is_appointed_anew_by_the_others() {
             "the old factor"
         );
         let mut anew = world.enrol_officer(&voucher, &secret).await.unwrap();
-        world.log_in(&mut anew).await.unwrap();
+        world.confirm(&mut anew, &mut b).await;
         assert_eq!(people(&world, &mut a).await.usable, 3);
         assert!(
             world.log_in(&mut c).await.is_err(),
@@ -356,7 +356,7 @@ async fn who_was_an_officer_before_has_nothing_of_the_one_who_has_the_name_now()
             assert!(world.log_in(&mut c).await.is_err(), "{attack:?} {name}");
             let voucher = VoucherId::parse(asked.proposal.to_string()).unwrap();
             let mut anew = world.enrol_officer(&voucher, &secret).await.unwrap();
-            world.log_in(&mut anew).await.unwrap();
+            world.confirm(&mut anew, &mut b).await;
 
             assert!(world.log_in(&mut c).await.is_err(), "{attack:?} {name}");
             let (measure, _) = appointment("e", &[Role::SystemAuditor], now);

@@ -10,6 +10,7 @@ use sam_service::{Sam, Scrubbed, StartError};
 use sap::messages::*;
 
 use crate::kit::*;
+use crate::office_kit::dismiss;
 use crate::stores::run;
 
 const KEEP: [&str; 6] = [
@@ -177,6 +178,63 @@ async fn a_node_that_has_seen_nothing_finds_rows_that_were_set_back() {
         let token = world.approved(&mut other, &[hash(4)]).await;
         let request = world.sign_request(&other, &token, &[hash(4)]);
         started.sign(SSA, request).await.unwrap();
+    }
+}
+
+/// Whoever writes to the store has rows found as something else, or not at all, without touching what is sealed: it is told which.
+// shows: T-USE-CRED-ALTER, T-INS-OPERATOR
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_whose_columns_say_something_else_than_they_hold_are_named() {
+    for world in worlds().await {
+        let signer = world.enrol("p", false, &[KeyAlg::P256]).await;
+        world.open(world.prepare(&signer, &[hash(1)]).await).await;
+        let mut founders = world.officers().await;
+        let first = &mut founders.devices[0];
+        world.propose(first, dismiss("c")).await.unwrap();
+        drop(founders);
+        assert!(in_order(&world.sam.scrub().await.unwrap()));
+        let alarms = async || world.audited("alarm", "sealed-row-misfiled").await;
+        for (n, (attack, table)) in [
+            ("UPDATE factor SET owner = 'x' WHERE owner = 'p'", "factor"),
+            ("UPDATE signing_key SET state = 'destroyed'", "signing_key"),
+            ("UPDATE voucher SET stamp = stamp + 1", "voucher"),
+            ("UPDATE person SET owner = 'x'", "person"),
+            ("UPDATE request SET link = 'x'", "request"),
+            ("UPDATE act SET stamp = stamp + 1", "act"),
+            (
+                "UPDATE office_person SET link = 'x' WHERE id = 'c'",
+                "office_person",
+            ),
+            (
+                "UPDATE office_account SET owner = 'x' WHERE id = 'officer.c'",
+                "office_account",
+            ),
+            (
+                "UPDATE office_proposal SET state = 'done'",
+                "office_proposal",
+            ),
+            ("UPDATE office_session SET stamp = 0", "office_session"),
+            ("UPDATE office_genesis SET link = 'x'", "office_genesis"),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            assert!(run(&world, attack).await > 0, "{attack}");
+            let found = world.sam.scrub().await.unwrap();
+            let named = tables(&found.misfiled);
+            assert_eq!(named.len(), n + 1, "{attack}: {named:?}");
+            assert!(named.contains(&table), "{attack}: {named:?}");
+            assert_eq!(alarms().await, n + 1);
+            let (rows, misfiled) = (found.rows, found.misfiled.clone());
+            let nothing_else = Scrubbed {
+                rows,
+                misfiled,
+                ..Scrubbed::default()
+            };
+            assert_eq!(found, nothing_else, "{attack}");
+        }
+        // What is sealed is as it was, so it isn't refused.
+        assert_eq!(world.key(&signer).await.state, KeyState::Active);
     }
 }
 

@@ -58,7 +58,7 @@ async fn approved(world: &World, signer: &mut Signer, count: u32) -> (String, Di
     world.approve(proof).await.unwrap();
     let token = random_token();
     let bound = world.bind(rid, &token).await.unwrap();
-    assert_eq!(bound.count, count);
+    assert_eq!((bound.count, bound.bare), (count, false));
     (token, act)
 }
 

@@ -213,11 +213,11 @@ fn purpose() -> Purpose {
         digests: vec![DocumentDigest {
             hash: sha256(&[b"x"]).0.to_vec(),
             label: Some("契約書.pdf".to_owned()),
-            hash_type: HashType::Dtbsr,
+            hash_type: Some(HashType::Dtbsr),
             ..DocumentDigest::default()
         }],
         hash_algorithm: Some(HashAlg::Sha256),
-        renewable_for: 0,
+        renewable_for: None,
     })
 }
 
@@ -573,7 +573,7 @@ async fn a_client_with_a_key_signs_its_requests_and_needs_no_secret() {
             ..DocumentDigest::default()
         }],
         hash_algorithm: Some(HashAlg::Sha256),
-        renewable_for: 0,
+        renewable_for: None,
     });
     authorize(&client, &provider, purpose).await;
     let pushed = fake.pushed.lock().unwrap().pop().unwrap();

@@ -217,7 +217,8 @@ fn officers_propose_on_their_page_what_the_sam_takes_from_their_role() {
         assert_eq!(by, rule.ask, "{name}");
         assert_eq!(made["taken"].as_bool(), Some(rule.taken), "{name}");
     }
-    // There is an example of everything on the page, and nothing is missing there but what stands in the signed configuration.
+    // There is an example of everything in the form, and nothing is missing there but what stands in the signed configuration, and
+    // what an account asks for itself.
     let offered: Vec<&str> = answers["offered"]
         .as_array()
         .unwrap()

@@ -6,9 +6,10 @@ use audit_log::Event;
 use axum::body::Bytes;
 use core_types::{PersonId, SecretBytes, UnixTime};
 use csc_types::{
-    CredentialAuthorizeRequest, CredentialAuthorizeResponse, CscError, Granted, SecretText, v1,
+    CredentialAuthorizeRequest, CredentialAuthorizeResponse, CscError, Granted, HashType,
+    SecretText, v1,
 };
-use sam_api::ssa::{ExplicitRequest, KeyState, PrepareItem};
+use sam_api::ssa::{DocItem, ExplicitRequest, KeyState, PrepareItem};
 use store_kit::{StoreError, transaction};
 
 use super::credentials::{certified, find};
@@ -37,6 +38,8 @@ pub(super) struct Asked {
     pub(super) person: PersonId,
     pub(super) facts: KeyFacts,
     pub(super) items: Vec<PrepareItem>,
+    /// Seconds for which the rest may be signed after the approval.
+    pub(super) renew: u32,
 }
 
 async fn attempt(
@@ -74,9 +77,16 @@ async fn attempt(
     if request.num_signatures > most {
         return Err(CscError::TooManySignatures.into());
     }
+    // Version 1 signs no documents.
+    let kind = match (request.hash_type, call.v1) {
+        (Some(said), _) => said,
+        (None, true) => HashType::Dtbsr,
+        (None, false) => contract.hash_type(),
+    };
     let asked = Asked {
         person,
-        items: items(&request)?,
+        items: items(&request, kind)?,
+        renew: contract.renewal(request.num_signatures, key.one_time),
         facts: KeyFacts {
             key: key.key,
             alg: key.alg,
@@ -90,7 +100,10 @@ async fn attempt(
     }
 }
 
-fn items(request: &CredentialAuthorizeRequest) -> Result<Vec<PrepareItem>, CscError> {
+fn items(
+    request: &CredentialAuthorizeRequest,
+    kind: HashType,
+) -> Result<Vec<PrepareItem>, CscError> {
     let ha = request.hash_algorithm;
     let (Some(ha), false) = (ha, request.hashes.is_empty()) else {
         return Err(CscError::MissingArray("hash"));
@@ -103,7 +116,11 @@ fn items(request: &CredentialAuthorizeRequest) -> Result<Vec<PrepareItem>, CscEr
         ha,
         h: hash.clone().into(),
         label: label.chars().take(200).collect(),
-        doc: None,
+        // The SAM builds what binds the document, and signs that.
+        doc: (kind == HashType::Sdr).then_some(DocItem {
+            signed_attrs: None,
+            ranges: None,
+        }),
     };
     Ok(request.hashes.iter().map(item).collect())
 }
@@ -126,6 +143,7 @@ async fn collected(
         client: bearer.client.id.clone(),
         client_name: bearer.client.name.clone(),
         items: asked.items,
+        renew: asked.renew.into(),
         pin: secret(v1::PIN)?,
         otp: secret(v1::OTP)?,
         grant: crypt::grant(sad.expose()),
@@ -137,6 +155,7 @@ async fn collected(
         client: bearer.client.id.clone(),
         person: Some(asked.person.clone()),
         holder: bearer.token.holder,
+        bare: bound.bare,
         exp: bound.sign_until,
         revoked: false,
     };

@@ -6,7 +6,7 @@ use axum::body::Bytes;
 use csc_types::{CreateRequest, CreateResponse, CscError};
 use store_kit::transaction;
 
-use super::credentials::{Wanted, certified, describe, find};
+use super::credentials::{Wanted, describe, find, issued};
 use super::refusals::Fault;
 use super::{Bearer, Call, bearer, refused};
 use crate::Ssa;
@@ -34,7 +34,7 @@ async fn attempt(ssa: &Ssa, bearer: &Bearer, body: &[u8]) -> Result<CreateRespon
     let request = CreateRequest::parse(body)?;
     let id = facts.key.as_str();
     let found = find(ssa, bearer, id).await?;
-    let found = found.and_then(|(_, key)| certified(&key).map(|cert| (key, cert)));
+    let found = found.and_then(|(_, key)| issued(&key).map(|cert| (key, cert)));
     let (key, cert) = found.ok_or(CscError::Unavailable)?;
     // The certificate says which policy it is under; the request may not say another.
     if let (Some(policy), Some(own)) = (&request.creation.certificate_policy, key.chain.first())

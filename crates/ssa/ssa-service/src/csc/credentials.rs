@@ -7,7 +7,7 @@ use csc_types::{
     AuthInfo, CertInfo, Certificates, Credential, CscError, InfoRequest, KeyInfo, KeyOrigin,
     LevelInfo, ListRequest, ListResponse, algo_list, v1,
 };
-use sam_api::ssa::{self, AboutAnswer, KeyState, LevelPart};
+use sam_api::ssa::{self, AboutAnswer, KeyState, LevelPart, StopCause};
 use serde_json::{Value, json};
 use web_ui::{Lang, Messages};
 
@@ -35,14 +35,11 @@ pub(super) async fn list(ssa: &Ssa, call: &Call, body: Bytes) -> Result<ListResp
     };
     let keys = ssa.keys_of(&person).await.map_err(of_keys)?;
     let shown = keys.into_iter().filter_map(|key| {
-        let cert = certified(&key)?;
+        let cert = issued(&key)?;
         Some((key, cert))
     });
     let mut shown: Vec<_> = shown.collect();
-    let next_page_token = match &page {
-        Some(page) => turn(&mut shown, page)?,
-        None => None,
-    };
+    let next_page_token = turn(&mut shown, page.as_ref())?;
     let about = ssa.about().await.ok_or(CscError::Unavailable)?;
     let now = ssa.now();
     let mut answer = ListResponse {
@@ -77,8 +74,13 @@ pub(super) async fn info(ssa: &Ssa, call: &Call, body: Bytes) -> Result<Credenti
         refused(ssa, "credentials/info", &bearer.token, "key").await?;
         return Err(CscError::InvalidParameter("credentialID").into());
     }
+    // A key that is gone is a credential only to who was told of its end.
+    let read: fn(&ssa::KeyInfo) -> Option<CertFacts> = match bearer.token.scope {
+        Scope::Deletion(_) => issued,
+        Scope::Service | Scope::Credential(_) | Scope::Creation(_) => certified,
+    };
     let found = find(ssa, &bearer, &request.credential_id).await?;
-    let found = found.and_then(|(_, key)| certified(&key).map(|cert| (key, cert)));
+    let found = found.and_then(|(_, key)| read(&key).map(|cert| (key, cert)));
     let (key, cert) = found.ok_or(CscError::InvalidParameter("credentialID"))?;
     let about = ssa.about().await.ok_or(CscError::Unavailable)?;
     let wanted = Wanted::new(
@@ -131,16 +133,19 @@ pub(super) fn info_in_v1(told: Value, body: &[u8]) -> Value {
     v1::credential(told, auth_info)
 }
 
-/// Leaves the part of a list that is wanted, and tells what to ask for the next one with.
+/// Leaves the credentials that are wanted, of a list in parts one of them, and tells what to ask for the next one with.
 fn turn(
     shown: &mut Vec<(ssa::KeyInfo, CertFacts)>,
-    page: &v1::Page,
+    page: Option<&v1::Page>,
 ) -> Result<Option<String>, CscError> {
-    if let Some(token) = &page.token {
+    if let Some(token) = page.and_then(|page| page.token.as_ref()) {
+        // Also behind a key that was destroyed since the part before.
         let last = shown.iter().position(|(key, _)| after(key) == *token);
         let last = last.ok_or(CscError::InvalidParameter("pageToken"))?;
         shown.drain(..=last);
     }
+    shown.retain(|(key, _)| key.state != KeyState::Destroyed);
+    let Some(page) = page else { return Ok(None) };
     let more = shown.len() > page.most;
     shown.truncate(page.most);
     let last = shown.last().filter(|_| more);
@@ -198,11 +203,29 @@ async fn people_of(ssa: &Ssa, bearer: &Bearer) -> Result<Vec<(String, PersonId)>
     Ok(people)
 }
 
-/// Facts of the certificate of a key that can be shown as a credential.
+/// Facts of the certificate of a key that is a credential: what is gone is none any more.
 pub(super) fn certified(key: &ssa::KeyInfo) -> Option<CertFacts> {
+    issued(key).filter(|_| key.state != KeyState::Destroyed)
+}
+
+/// The same of a key that may be gone.
+pub(super) fn issued(key: &ssa::KeyInfo) -> Option<CertFacts> {
     (key.state != KeyState::Pending)
         .then(|| read_certificate(&key.chain.first()?.0))
         .flatten()
+}
+
+/// What is said of the certificate, always: some clients read no credential without it. A revocation that the provider learns of ends
+/// the key, so an enabled key's certificate is valid as far as anybody here knows. Of a stopped key nobody is told that it is, whether
+/// its CA put it on hold or its owner stopped the key here alone.
+fn status(key: &ssa::KeyInfo, cert: &CertFacts, now: UnixTime) -> &'static str {
+    let cause = key.stop.as_ref().map(|stop| stop.cause);
+    match key.state {
+        _ if cause == Some(StopCause::Revoked) => "revoked",
+        _ if now >= cert.not_after => "expired",
+        KeyState::Active => "valid",
+        KeyState::Pending | KeyState::Suspended | KeyState::Destroyed => "suspended",
+    }
 }
 
 fn usable(key: &ssa::KeyInfo, cert: &CertFacts, now: UnixTime) -> bool {
@@ -249,13 +272,7 @@ pub(super) fn describe(
             one_time: key.one_time,
         },
         cert: CertInfo {
-            // A revocation that the provider learns of stops the key, so an enabled key's certificate is valid as
-            // far as anybody here knows; that of a stopped one may or may not be.
-            status: match (now < cert.not_after, enabled) {
-                (false, _) => Some("expired".to_owned()),
-                (true, true) => Some("valid".to_owned()),
-                (true, false) => None,
-            },
+            status: Some(status(key, cert, now).to_owned()),
             certificates,
             issuer_dn: named(&cert.issuer),
             serial_number: named(&cert.serial),

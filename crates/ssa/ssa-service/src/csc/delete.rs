@@ -56,5 +56,4 @@ async fn attempt(ssa: &Ssa, bearer: &Bearer, body: &[u8]) -> Result<(), Fault> {
     Ok(())
 }
 
-const REVOKE: &str =
-    "Revocation is the certification authority's: ask it, or have the signer do so";
+const REVOKE: &str = "The certificate isn't revoked: that is its certification authority's, ask there. Without revoke this call tells of the deletion";

@@ -48,7 +48,7 @@ pub(super) async fn ask(
         client_jws: None,
         items: asked.items,
         open: None,
-        renew: 0,
+        renew: asked.renew.into(),
         return_uri: format!("{}/requests/{}", ssa.config().base_url, label.expose()),
         ttl: waiting::LIFE,
     };
@@ -230,6 +230,7 @@ async fn take(ssa: &Ssa, waiting: &Waiting) -> Result<CredentialAuthorizeRespons
         client: waiting.client.clone(),
         person: Some(waiting.person.clone()),
         holder: waiting.holder,
+        bare: bound.bare,
         exp: bound.sign_until,
         revoked: false,
     };

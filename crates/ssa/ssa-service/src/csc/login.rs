@@ -41,7 +41,7 @@ pub(super) async fn login(ssa: &Ssa, call: &Call, body: Bytes) -> Result<LoginRe
     let request = LoginRequest::parse(&body)?;
     let remember = request.remember_me && contract.refresh;
     if let Some(token) = request.refresh_token {
-        return again(ssa, &client, &token, remember).await;
+        return again(ssa, call, &client, &token, remember).await;
     }
     let header = super::authorization(&call.headers).map_err(|_| CscError::LoginHeader)?;
     let (name, typed) = basic(header.and_then(|value| value.to_str().ok()))?;
@@ -61,6 +61,8 @@ pub(super) async fn login(ssa: &Ssa, call: &Call, body: Bytes) -> Result<LoginRe
         turned_away(ssa, METHOD, (&client.id, Some(&person)), "contract").await?;
         return Err(CscError::AccessDenied.into());
     }
+    // Whoever proves nothing pays with the address alone, so that nobody uses up the client's calls.
+    ssa.admit(call.origin, &client, Some(&person))?;
     let (text, next) = (crypt::draw(ssa.random()), crypt::draw(ssa.random()));
     let now = ssa.now();
     let grant = format!("{GRANT}{}", crypt::digest(text.expose()));
@@ -94,17 +96,26 @@ fn split(typed: &SecretText) -> Option<(SecretBytes, String)> {
 /// A login with what an earlier one left. It is used up if a new one is wanted; without, it stays.
 async fn again(
     ssa: &Ssa,
+    call: &Call,
     client: &Client,
     presented: &SecretText,
     remember: bool,
 ) -> Result<LoginResponse, Fault> {
     let (text, next) = (crypt::draw(ssa.random()), crypt::draw(ssa.random()));
     let now = ssa.now();
+    let own = |found: &Refresh| {
+        found.client == client.id && found.holder.is_none() && found.grant.starts_with(GRANT)
+    };
+    // Before it is used up.
+    let mut tx = ssa.store().read("auth-login-whose").await?;
+    let found = refresh::find(&mut tx, presented.expose()).await?;
+    drop(tx);
+    let good = |found: &Refresh| own(found) && found.live && !found.is_expired(now);
+    if let Some(found) = found.filter(good) {
+        ssa.admit(call.origin, client, Some(&found.person))?;
+    }
     let done = transaction!(ssa.store(), "auth-login-again", |tx| {
         let found = refresh::find(tx, presented.expose()).await?;
-        let own = |found: &Refresh| {
-            found.client == client.id && found.holder.is_none() && found.grant.starts_with(GRANT)
-        };
         let Some(found) = found.filter(own) else {
             return Ok::<_, StoreError>(Again::Uncounted);
         };
@@ -171,6 +182,7 @@ async fn issue(
         client: client.id.clone(),
         person: Some(person.clone()),
         holder: None,
+        bare: false,
         exp: now.plus(SERVICE_LIFE),
         revoked: false,
     };

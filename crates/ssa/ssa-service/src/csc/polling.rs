@@ -16,6 +16,10 @@ pub(super) async fn poll(ssa: &Ssa, call: &Call, body: Bytes) -> Result<SignHash
     let mut bearer = bearer(ssa, call).await?;
     let request = SignPollingRequest::parse(&body)?;
     if let Some(user) = request.user_id {
+        if bearer.token.person.is_some() {
+            // Its table has another word for it than that of `credentials/list`.
+            return Err(Fault::explained(CscError::UserIdMustBeNull, NO_USER));
+        }
         bearer.token.person = Some(named(ssa, &bearer, &user).await?);
     }
     // Another's, and one that never was, look the same.
@@ -31,3 +35,5 @@ pub(super) async fn poll(ssa: &Ssa, call: &Call, body: Bytes) -> Result<SignHash
         }
     }
 }
+
+const NO_USER: &str = "userID parameter SHALL be null";

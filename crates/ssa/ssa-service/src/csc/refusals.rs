@@ -210,10 +210,16 @@ pub(super) fn of_authorize(error: CallError<Refusal>) -> Fault {
         Refusal::Invalid { member } if member == "items" => {
             CscError::InvalidParameter("hashes").into()
         }
+        Refusal::Invalid { member } if member == "client_jws" => {
+            Fault::explained(CscError::UnauthorizedClient, SIGNS_REQUESTS)
+        }
         Refusal::NotNow => CscError::Unavailable.into(),
         other => inner(&other.to_string()),
     }
 }
+
+/// The SAM knows keys of this client, and believes nothing that they haven't signed.
+const SIGNS_REQUESTS: &str = "This client signs its requests, which this method can't carry: ask by OAuth 2, with a signed request object";
 
 /// A refusal to have a code sent.
 pub(super) fn of_send(error: CallError<Refusal>) -> Fault {

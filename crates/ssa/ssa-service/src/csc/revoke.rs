@@ -1,4 +1,4 @@
-//! `auth/revoke` (CSC 11.3): a token of the same client and person, by another of their tokens.
+//! `auth/revoke` (CSC 11.3): a token of the same client and person, by one of theirs that reads, or by itself.
 
 use audit_log::Event;
 use axum::body::Bytes;
@@ -6,12 +6,20 @@ use csc_types::{CscError, RevokeRequest};
 use store_kit::{StoreError, transaction};
 
 use super::refusals::Fault;
-use super::{Call, Done, bearer};
-use crate::{Ssa, crypt, refresh, tokens};
+use super::{Call, Done, bearer, refused};
+use crate::tokens::{self, Scope};
+use crate::{Ssa, crypt, refresh};
+
+const METHOD: &str = "auth/revoke";
 
 pub(super) async fn revoke(ssa: &Ssa, call: &Call, body: Bytes) -> Result<Done, Fault> {
     let bearer = bearer(ssa, call).await?;
     let RevokeRequest { token } = RevokeRequest::parse(&body)?;
+    // The right to sign, or to be told, is none over others.
+    if bearer.token.scope != Scope::Service && token != bearer.text {
+        refused(ssa, METHOD, &bearer.token, "scope").await?;
+        return Err(CscError::AccessDenied.into());
+    }
     let (client, person) = (&bearer.token.client, &bearer.token.person);
     let now = ssa.now();
     let done = transaction!(ssa.store(), "auth-revoke", |tx| {

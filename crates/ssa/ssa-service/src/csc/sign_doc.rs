@@ -71,9 +71,13 @@ async fn attempt(
     is_json(&call.headers)?;
     let asked = SignDocRequest::parse(&body)?;
     let token = bearer.text.clone();
-    let (_, _, facts, _) = authority(ssa, bearer, asked.sad.as_ref()).await?;
+    let (right, _, facts, _) = authority(ssa, bearer, asked.sad.as_ref()).await?;
     if asked.credential_id != facts.key.as_str() {
         return Err(CscError::InvalidParameter("credentialID").into());
+    }
+    // No document can be compared with them: the worker would be told that another hash was approved, whichever was.
+    if right.bare {
+        return Err(CscError::NotDocuments.into());
     }
     drop(asked);
     let request = WorkerRequest {

@@ -234,28 +234,32 @@ async fn ask(
         session,
         handle,
     } = asking;
-    let facts = match usable_key(ssa, &client, session, asked).await {
-        Ok(facts) => facts,
+    let (facts, one_time) = match usable_key(ssa, &client, session, asked).await {
+        Ok(usable) => usable,
         Err(error) => return deny(ssa, visit, flow, &error, "key").await,
     };
-    let Some(items) = items(asked, request.description.as_deref()) else {
+    let kind = match flow.is_v1() || flow.given(REQUEST).is_some() {
+        true => HashType::default(),
+        false => client.settings.hash_type(),
+    };
+    let Some(items) = items(asked, request.description.as_deref(), kind) else {
         return Err(OAuthError::ServerError.into());
     };
     let count = asked.num_signatures;
     let open = asked.digests.is_empty().then_some(count);
+    let renewal = match open {
+        Some(_) => 0,
+        None => client.settings.renewal(count, one_time),
+    };
     let asked = PrepareRequest {
         person: session.person.clone(),
         key: facts.key.clone(),
         client: flow.client.clone(),
         client_name: client.name,
-        client_jws: flow
-            .pairs
-            .iter()
-            .find(|(name, _)| name == REQUEST)
-            .map(|(_, object)| object.clone()),
+        client_jws: flow.given(REQUEST).map(str::to_owned),
         items,
         open,
-        renew: i64::from(asked.renewable_for),
+        renew: i64::from(asked.renewable_for.unwrap_or(renewal)),
         return_uri: format!("{}/oauth2/resume/{handle}", ssa.config().base_url),
         ttl: REQUEST_LIFE,
     };
@@ -350,12 +354,13 @@ async fn put(
     Ok(to_sic(ssa, rid.ok_or(OAuthError::ServerError)?))
 }
 
+/// The key, and whether it is for one approval.
 async fn usable_key(
     ssa: &Ssa,
     client: &Client,
     session: &Session,
     asked: &SignatureAuthorization,
-) -> Result<KeyFacts, OAuthError> {
+) -> Result<(KeyFacts, bool), OAuthError> {
     let id = asked.credential_id.clone().unwrap_or_default();
     let key =
         KeyId::parse(id).map_err(|_| OAuthError::InvalidDetails("credentialID is unknown"))?;
@@ -391,14 +396,20 @@ async fn usable_key(
             "too many hashes for one authorization",
         ));
     }
-    Ok(KeyFacts {
+    let facts = KeyFacts {
         key,
         alg: info.alg,
         not_after: cert.not_after,
-    })
+    };
+    Ok((facts, info.one_time))
 }
 
-fn items(asked: &SignatureAuthorization, description: Option<&str>) -> Option<Vec<PrepareItem>> {
+/// `kind`: what was hashed, where it isn't said.
+fn items(
+    asked: &SignatureAuthorization,
+    description: Option<&str>,
+    kind: HashType,
+) -> Option<Vec<PrepareItem>> {
     if asked.digests.is_empty() {
         return Some(Vec::new());
     }
@@ -411,7 +422,7 @@ fn items(asked: &SignatureAuthorization, description: Option<&str>) -> Option<Ve
             .take(LABEL)
             .collect(),
         // The SAM checks or builds what binds the document, and signs that.
-        doc: (digest.hash_type == HashType::Sdr).then(|| DocItem {
+        doc: (digest.hash_type.unwrap_or(kind) == HashType::Sdr).then(|| DocItem {
             signed_attrs: digest.signed_attrs.clone().map(Into::into),
             ranges: digest.byte_range,
         }),
@@ -572,6 +583,10 @@ pub(super) fn prepare_refused(error: &CallError<Refusal>) -> OAuthError {
         CallError::Refused(
             Refusal::NotFound | Refusal::Mismatch | Refusal::KeyNotActive | Refusal::Level { .. },
         ) => OAuthError::AccessDenied,
+        // The SAM knows keys of this client, and believes nothing that they haven't signed.
+        CallError::Refused(Refusal::Invalid { member }) if member == "client_jws" => {
+            OAuthError::InvalidRequestObject
+        }
         CallError::Refused(Refusal::Invalid { member }) => {
             tracing::warn!(%member, "the SAM refused a member of a request");
             OAuthError::InvalidDetails("the request can't be put before the signer")

@@ -157,12 +157,12 @@ pub(super) fn check(
             "hashes are needed: every credential here has SCAL 2",
         ));
     }
-    if asked.digests.is_empty() && asked.renewable_for != 0 {
+    if asked.digests.is_empty() && asked.renewable_for.is_some_and(|seconds| seconds != 0) {
         return Err(OAuthError::InvalidDetails("renewableFor goes with hashes"));
     }
     for digest in &asked.digests {
         let more = digest.signed_attrs.is_some() || digest.byte_range.is_some();
-        match digest.hash_type {
+        match digest.kind() {
             HashType::Sdr => {}
             HashType::Dtbsr if !more => {}
             HashType::Dtbsr => {

@@ -40,10 +40,18 @@ async fn identify(ssa: &Ssa, sender: &Sender, body: ClientAuth) -> Result<Client
     if let Some((kind, assertion)) = &body.assertion {
         return asserted(ssa, headers, &body, kind, assertion).await;
     }
-    let (id, secret) = match basic(headers)? {
+    let given = match basic(headers) {
+        Ok(given) => given,
+        Err(malformed) => {
+            refuse(ssa, None, "header").await?;
+            return Err(malformed.into());
+        }
+    };
+    let (id, secret) = match given {
         Some((id, secret)) => {
             let same = body.client_id.as_ref().is_none_or(|other| *other == id);
             if body.client_secret.is_some() || !same {
+                refuse(ssa, None, "method").await?;
                 return Err(OAuthError::InvalidClient.into());
             }
             (id, Some(secret))
@@ -53,38 +61,39 @@ async fn identify(ssa: &Ssa, sender: &Sender, body: ClientAuth) -> Result<Client
             (id, body.client_secret)
         }
     };
+    // Whether there is such a client isn't told.
+    let refusal = match secret.is_some() || !sender.certificates.is_empty() {
+        true => OAuthError::InvalidClient,
+        false => OAuthError::ClientAuthRequired,
+    };
     let mut tx = ssa.store().read("client").await?;
     let found = clients::find(&mut tx, &id).await?;
     drop(tx);
-    match (found, secret) {
+    let Some(client) = found else {
+        refuse(ssa, None, "secret").await?;
+        return Err(refusal.into());
+    };
+    let proved = if client.settings.certificate.is_some() {
         // Its certificate and nothing else, so that no lesser way leads around it.
-        (Some(client), secret) if client.settings.certificate.is_some() => {
-            let told = match secret {
-                None => certified(ssa, &client, &sender.certificates).await,
-                Some(_) => Err("method"),
-            };
-            let Err(reason) = told else {
-                return Ok(client);
-            };
-            refuse(ssa, Some(client.id), reason).await?;
-            Err(OAuthError::InvalidClient.into())
+        match secret {
+            None => certified(ssa, &client, &sender.certificates).await,
+            Some(_) => Err("method"),
         }
+    } else if client.is_fapi(ssa) {
         // FAPI 2.0 §5.3.2.1: no shared secrets, no public clients.
-        (Some(client), _) if client.is_fapi(ssa) => {
-            refuse(ssa, Some(client.id), "method").await?;
-            Err(OAuthError::InvalidClient.into())
-        }
-        (Some(client), Some(secret)) if client.has_secret(secret.expose(), ssa.now()) => Ok(client),
-        (Some(client), None) if client.is_public() => Ok(client),
-        (found, secret) => {
-            let known = found.map(|client| client.id);
-            refuse(ssa, known.clone(), "secret").await?;
-            Err(match (known, secret) {
-                (Some(_), None) => OAuthError::ClientAuthRequired.into(),
-                _ => OAuthError::InvalidClient.into(),
-            })
-        }
-    }
+        Err("method")
+    } else {
+        let good = match secret {
+            Some(secret) => client.has_secret(secret.expose(), ssa.now()),
+            None => client.is_public(),
+        };
+        good.then_some(()).ok_or("secret")
+    };
+    let Err(reason) = proved else {
+        return Ok(client);
+    };
+    refuse(ssa, Some(client.id), reason).await?;
+    Err(refusal.into())
 }
 
 /// `private_key_jwt` (RFC 7523 §3): signed by a key of the client, for this server, good now, once.
@@ -97,35 +106,37 @@ async fn asserted(
 ) -> Result<Client, Refused> {
     const BAD: OAuthError = OAuthError::InvalidClient;
     let alone = body.client_secret.is_none() && !headers.contains_key(header::AUTHORIZATION);
-    if kind != ClientAuth::JWT || !alone {
-        return Err(BAD.into());
+    let jws = ForeignJws::read(assertion.expose()).ok();
+    let jws = jws.filter(|_| alone && kind == ClientAuth::JWT);
+    let said = jws
+        .as_ref()
+        .and_then(|jws| Claims::read(jws.unchecked_payload()));
+    let id = said.as_ref().and_then(|said| said.text("sub"));
+    let id = id.filter(|id| body.client_id.as_deref().is_none_or(|other| other == *id));
+    let mut found = None;
+    if let Some(id) = id {
+        let mut tx = ssa.store().read("client").await?;
+        found = clients::find(&mut tx, id).await?;
     }
-    let jws = ForeignJws::read(assertion.expose()).map_err(|_| BAD)?;
-    let said = Claims::read(jws.unchecked_payload()).ok_or(BAD)?;
-    let id = said.text("sub").ok_or(BAD)?;
-    if body.client_id.as_deref().is_some_and(|other| other != id) {
+    let (Some(jws), Some(id), Some(client)) = (jws, id, found) else {
+        refuse(ssa, None, "assertion").await?;
         return Err(BAD.into());
-    }
-    let mut tx = ssa.store().read("client").await?;
-    let client = clients::find(&mut tx, id).await?.ok_or(BAD)?;
-    drop(tx);
+    };
     if client.settings.certificate.is_some() {
         // Its keys sign requests; they don't open what its certificate is for.
         refuse(ssa, Some(client.id), "method").await?;
         return Err(BAD.into());
     }
     let now = ssa.now();
+    // Tokens of other kinds that this client signs, such as its requests, are no assertions (RFC 8725 §3.11).
+    let typ = jws.typ();
+    let fits = matches!(
+        typ.as_deref(),
+        None | Some("jwt" | "client-authentication+jwt")
+    );
     let good = signed_by(&client, &jws, now).filter(|claims| {
-        let base = &ssa.config().base_url;
-        let token = format!("{base}/oauth2/token");
-        // FAPI 2.0 §5.3.2.1: the issuer alone, so that no other endpoint's assertion fits.
-        let audience: &[&str] = if client.is_fapi(ssa) {
-            &[base]
-        } else {
-            &[base, &token]
-        };
-        claims.text("iss") == Some(id)
-            && claims.is_for(audience)
+        fits && claims.text("iss") == Some(id)
+            && is_for_us(ssa, &client, claims)
             && claims.is_current(now, ASSERTION)
     });
     let claims = good.as_ref().and_then(|claims| {
@@ -146,6 +157,25 @@ async fn asserted(
         return Err(BAD.into());
     }
     Ok(client)
+}
+
+/// Whether an assertion is for this server: for its issuer, or one of the endpoints that RFC 9126 §2 names, also where clients with
+/// certificates call them. FAPI 2.0 §5.3.2.1 has the issuer alone, as one text, so that nothing fits that was made for another one too.
+fn is_for_us(ssa: &Ssa, client: &Client, claims: &Claims) -> bool {
+    let issuer = ssa.config().base_url.as_str();
+    if client.is_fapi(ssa) {
+        return claims.text("aud") == Some(issuer);
+    }
+    let certificates = ssa.config().certificates.as_ref();
+    let bases = [Some(issuer), certificates.map(|asking| asking.url.as_str())];
+    let endpoints: Vec<String> = bases
+        .into_iter()
+        .flatten()
+        .flat_map(|base| ["token", "pushed_authorize"].map(|name| format!("{base}/oauth2/{name}")))
+        .collect();
+    let mut names: Vec<&str> = endpoints.iter().map(String::as_str).collect();
+    names.push(issuer);
+    claims.is_for(&names)
 }
 
 /// Whether these certificates are the client's (RFC 8705 §2).
@@ -173,14 +203,19 @@ async fn certified(ssa: &Ssa, client: &Client, shown: &[Vec<u8>]) -> Result<(), 
     }
 }
 
+/// Records that somebody didn't prove to be a client: in the client's name while that is seldom, and counted with the calls of nobody
+/// beyond, as whoever names none is, so that guesses fill no log.
 async fn refuse(
     ssa: &Ssa,
     client: Option<ClientId>,
     reason: &'static str,
 ) -> Result<(), StoreError> {
+    let Some(client) = client.filter(|client| ssa.names_failure(client)) else {
+        return ssa.knocked("oauth2").await;
+    };
     transaction!(ssa.store(), "client-refused", |tx| {
         let event = Event::ClientRefused {
-            client: client.clone(),
+            client: Some(client.clone()),
             reason: reason.into(),
         };
         ssa.audit().append(tx, event, ssa.now()).await.map(drop)
@@ -199,7 +234,7 @@ fn basic(headers: &HeaderMap) -> Result<Option<(String, SecretText)>, OAuthError
         return Ok(None);
     };
     if all.next().is_some() {
-        return Err(OAuthError::InvalidClient);
+        return Err(OAuthError::MalformedHeader);
     }
     let read = || {
         let (scheme, encoded) = value.to_str().ok()?.split_once(' ')?;
@@ -209,7 +244,7 @@ fn basic(headers: &HeaderMap) -> Result<Option<(String, SecretText)>, OAuthError
         let basic = scheme.eq_ignore_ascii_case("basic");
         Some((decode(id)?, SecretText::new(decode(secret)?))).filter(|_| basic)
     };
-    read().map(Some).ok_or(OAuthError::InvalidClient)
+    read().map(Some).ok_or(OAuthError::MalformedHeader)
 }
 
 fn decode(text: &str) -> Option<String> {

@@ -9,6 +9,7 @@ use csc_types::{AuthorizeRequest, ClientAuth, DeviceResponse, OAuthError};
 use store_kit::{StoreError, transaction};
 
 use super::pushed::CREDENTIALS;
+use super::request_object::REQUEST;
 use super::{FORM_LIMIT, Refused, Sender, client_auth, form, never_cached, params, request_object};
 use crate::clients::Client;
 use crate::devices::{self, Device};
@@ -30,6 +31,10 @@ async fn store(ssa: &Ssa, sender: &Sender, body: Body) -> Result<DeviceResponse,
         return Err(OAuthError::UnauthorizedClient.into());
     }
     let mut pairs = request_object::unwrap(ssa, &client, pairs).await?;
+    // A signed request is one until its end, and the SAM reads it when its user comes.
+    let now = ssa.now();
+    let exp = now.plus(devices::LIFE);
+    let exp = request_object::end(&pairs).map_or(exp, |end| end.min(exp));
     // It goes on as an authorization whose code only the device has: nobody knows a verifier for the challenge.
     let own = [
         "response_type",
@@ -40,7 +45,8 @@ async fn store(ssa: &Ssa, sender: &Sender, body: Body) -> Result<DeviceResponse,
     ];
     pairs.retain(|(name, _)| {
         let name = name.as_str();
-        AuthorizeRequest::reads(name) && !CREDENTIALS.contains(&name) && !own.contains(&name)
+        let read = AuthorizeRequest::reads(name) || name == REQUEST;
+        read && !CREDENTIALS.contains(&name) && !own.contains(&name)
     });
     for (name, value) in [
         ("client_id", client.id.as_str()),
@@ -53,15 +59,15 @@ async fn store(ssa: &Ssa, sender: &Sender, body: Body) -> Result<DeviceResponse,
     let given = params(&pairs)?;
     let request = AuthorizeRequest::parse(&given)?;
     super::authorize::check(ssa, &client, &request)?;
-    let now = ssa.now();
-    let (code, user_code) = (
+    let codes = (
         crypt::draw(ssa.random()),
         devices::draw_user_code(ssa.random()),
     );
     let bound = ssa.bound();
     let stored = transaction!(ssa.store(), "begin-device", |tx| {
-        devices::insert(tx, &code, &user_code, &client.id, &pairs, bound, now).await
+        devices::insert(tx, &codes, &client.id, &pairs, bound, (now, exp)).await
     })?;
+    let (code, user_code) = codes;
     if !stored {
         // Two user codes alike: one in 25 milliards.
         return Err(OAuthError::Unavailable.into());
@@ -72,7 +78,7 @@ async fn store(ssa: &Ssa, sender: &Sender, body: Body) -> Result<DeviceResponse,
         verification_uri_complete: Some(format!("{page}/{}", user_code.expose())),
         user_code: user_code.expose().to_owned(),
         verification_uri: page,
-        expires_in: devices::LIFE.unsigned_abs(),
+        expires_in: exp.0.saturating_sub(now.0).unsigned_abs(),
         interval: devices::PAUSE.unsigned_abs(),
     })
 }

@@ -55,6 +55,11 @@ pub(crate) fn router() -> Router<Ssa> {
         .route("/oauth2/token", post(token::token))
         .route("/oauth2/revoke", post(revoke::revoke))
         .route("/revoke", post(revoke::revoke))
+        // Where some append to a base of theirs that ends in a slash.
+        .route("//oauth2/authorize", get(authorize::authorize))
+        .route("//oauth2/pushed_authorize", post(pushed::push))
+        .route("//oauth2/token", post(token::token))
+        .route("//oauth2/revoke", post(revoke::revoke))
         .route("/oauth2/introspect", post(introspect::introspect))
         .route("/oauth2/register", post(register::register))
         .route("/oauth2/jwks", get(metadata::jwks))
@@ -77,6 +82,8 @@ pub(crate) fn router_for_certificates() -> Router<Ssa> {
 
 /// Whether programs call this path, and not browsers.
 pub(crate) fn for_programs(path: &str) -> bool {
+    let doubled = path.strip_prefix('/').filter(|rest| rest.starts_with('/'));
+    let path = doubled.unwrap_or(path);
     path.starts_with("/oauth2/") && path != "/oauth2/agree" || path == "/revoke"
 }
 

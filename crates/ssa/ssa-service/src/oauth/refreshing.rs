@@ -27,6 +27,7 @@ pub(super) async fn for_itself(
         client: client.id.clone(),
         person: None,
         holder,
+        bare: false,
         exp: now.plus(SERVICE_LIFE),
         revoked: false,
     };
@@ -99,6 +100,7 @@ pub(super) async fn refresh(
             client: client.id.clone(),
             person: Some(found.person.clone()),
             holder,
+            bare: false,
             exp: now.plus(SERVICE_LIFE),
             revoked: false,
         };

@@ -177,19 +177,21 @@ pub(super) async fn register(State(ssa): State<Ssa>, body: Body) -> Response {
     })
 }
 
-/// Records that somebody wasn't registered.
+/// Records that somebody wasn't registered: with the reason while that is seldom, and counted beyond.
 async fn refused(ssa: &Ssa, fault: Fault) -> Fault {
     let Some(reason) = fault.code() else {
         return fault;
     };
-    let recorded: Result<(), StoreError> =
-        transaction!(ssa.store(), "registration-refused", |tx| {
+    let recorded: Result<(), StoreError> = match ssa.names_registration() {
+        true => transaction!(ssa.store(), "registration-refused", |tx| {
             let event = Event::ClientRefused {
                 client: None,
                 reason: reason.into(),
             };
             ssa.audit().append(tx, event, ssa.now()).await.map(drop)
-        });
+        }),
+        false => ssa.knocked("oauth2/register").await,
+    };
     recorded.map_or_else(Fault::Store, |()| fault)
 }
 

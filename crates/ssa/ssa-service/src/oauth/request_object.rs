@@ -1,15 +1,16 @@
 //! Signed authorization requests (RFC 9101): what stands inside counts, what stands beside doesn't.
 
+use core_types::UnixTime;
 use csc_types::{OAuthError, Params};
 use jose::ForeignJws;
 use serde_json::Value;
 use store_kit::transaction;
 
 use super::Refused;
-use super::jwt::{first_use, signed_by};
+use super::jwt::{Claims, first_use, signed_by};
 use crate::Ssa;
 use crate::clients::Client;
-use crate::flow::Pairs;
+use crate::flow::{self, Pairs};
 
 /// Name of the parameter.
 pub(super) const REQUEST: &str = "request";
@@ -78,4 +79,10 @@ pub(super) async fn unwrap(ssa: &Ssa, client: &Client, pairs: Pairs) -> Result<P
     // It stays among them for the SAM, which verifies and compares it itself.
     pairs.push((REQUEST.to_owned(), object.to_owned()));
     Ok(pairs)
+}
+
+/// When the signed request among these parameters, which was verified, is over; nothing if they aren't signed.
+pub(super) fn end(pairs: &Pairs) -> Option<UnixTime> {
+    let jws = ForeignJws::read(flow::given(pairs, REQUEST)?).ok()?;
+    Claims::read(jws.unchecked_payload())?.time("exp")
 }

@@ -285,7 +285,10 @@ async fn credential(
         return Err(OAuthError::ServerError.into());
     }
     let scope = Scope::Credential(facts.clone());
-    let token = token_for(code, scope, bound.sign_until, holder);
+    let token = Token {
+        bare: bound.bare,
+        ..token_for(code, scope, bound.sign_until, holder)
+    };
     let kind = match token.kind() {
         "Bearer" if code.v1 => v1::SAD,
         kind => kind,
@@ -313,6 +316,7 @@ fn token_for(code: &Code, scope: Scope, exp: UnixTime, holder: Option<Holder>) -
         client: code.client.clone(),
         person: Some(code.person.clone()),
         holder,
+        bare: false,
         exp,
         revoked: false,
     }

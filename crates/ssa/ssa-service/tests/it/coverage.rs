@@ -174,7 +174,7 @@ async fn world(stack: &Stack) -> World {
     let revoked = stack.service_token("app", "hanako").await;
     let form = [("token", revoked.as_str())];
     stack.client_form("app", "/oauth2/revoke", &form).await;
-    let spent = stack.credential_token("app", "hanako", &[hash(1)]).await;
+    let spent = stack.document_token("app", "hanako", &[hash(1)]).await;
     let (signed, _) = call(
         stack,
         "/csc/v2/signatures/signHash",
@@ -364,7 +364,7 @@ fn rows(version: u8, w: &World, stack: &Stack) -> Vec<Row> {
             "auth/revoke",
             [
                 no_token(&revoke),
-                nobody(Scope, "every token may end itself"),
+                refused(Scope, &w.signing, &revoke, 403, "access_denied"),
                 refused(
                     User,
                     &w.taro,

@@ -261,7 +261,8 @@ async fn signatures(listener: &mut Listener<'_>, service: &str) {
 
 async fn documents(listener: &mut Listener<'_>, service: &str) {
     let stack = listener.stack;
-    let signing = stack.credential_token("app", "hanako", &[hash(1)]).await;
+    let signing = stack.document_token("app", "hanako", &[hash(1)]).await;
+    let bare = stack.credential_token("app", "hanako", &[hash(1)]).await;
     let method = "signatures/signDoc";
     let entry = json!({ "document": "AQID", "signature_format": "C", "signAlgo": P256 });
     let of = |entry: Value| json!({ "credentialID": "key-hanako", "documents": [entry] });
@@ -306,6 +307,7 @@ async fn documents(listener: &mut Listener<'_>, service: &str) {
         listener.bearer(method, &signing, body).await;
     }
     listener.bearer(method, service, good.clone()).await;
+    listener.bearer(method, &bare, good.clone()).await;
     for error in [
         CscError::InvalidParameter("signAlgo"),
         CscError::MissingString("signAlgoParams"),

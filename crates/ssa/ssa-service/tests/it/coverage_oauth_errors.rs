@@ -36,6 +36,7 @@ const TABLE: &[(&str, &[&str])] = &[
             "invalid_request: Missing parameter device_code",
             "invalid_request: Invalid parameter authorization_details",
             "invalid_client: Client authentication failed",
+            "invalid_client: Invalid authorization header",
             "invalid_grant: Authorization code is invalid or expired",
             "invalid_grant: redirect_uri differs from the one in the authorization request",
             "invalid_grant: Invalid parameter refresh_token",
@@ -65,6 +66,7 @@ const TABLE: &[(&str, &[&str])] = &[
             "invalid_request: Invalid parameter state",
             "invalid_request: Invalid parameter dpop_jkt",
             "invalid_client: Client authentication failed",
+            "invalid_client: Invalid authorization header",
             "unauthorized_client: This client may not use this grant",
             "unsupported_response_type: response_type must be code",
             "invalid_scope: Ask for exactly one of the scopes service and credential",
@@ -83,6 +85,7 @@ const TABLE: &[(&str, &[&str])] = &[
             "invalid_request: Invalid parameter token",
             "invalid_request: Invalid parameter token_type_hint",
             "invalid_client: Client authentication failed",
+            "invalid_client: Invalid authorization header",
         ],
     ),
     (
@@ -93,6 +96,7 @@ const TABLE: &[(&str, &[&str])] = &[
             "invalid_request: A parameter was given more than once",
             "invalid_request: Missing parameter token",
             "invalid_client: Client authentication failed",
+            "invalid_client: Invalid authorization header",
             "unauthorized_client: This client may not use this grant",
         ],
     ),
@@ -146,6 +150,8 @@ impl Listener<'_> {
         ] {
             self.send(endpoint, &[], encode(form)).await;
         }
+        let malformed = [("authorization", "Basic *")];
+        self.send(endpoint, &malformed, String::new()).await;
     }
 }
 

@@ -15,7 +15,7 @@ fn request(client: &str, kind: &str, key: &str) -> Form {
 }
 
 /// The key's state, as the SAM would tell it.
-fn state(stack: &Stack, key: &str, state: KeyState) {
+pub fn state(stack: &Stack, key: &str, state: KeyState) {
     stack.sam.with(|s| {
         let keys = s.keys.values_mut().flatten();
         keys.filter(|info| info.key.as_str() == key)
@@ -71,9 +71,11 @@ async fn a_deletion_is_the_owners_act_and_told_once() {
         // The token reads about this key alone, and signs nothing.
         let sign = json!({ "credentialID": "key-2", "hashes": ["AA=="], "signAlgo": "1.2" });
         let info = json!({ "credentialID": "key-hanako" });
+        let this = json!({ "credentialID": "key-2" });
         let calls = [
             ("credentials/list", json!({}), 403),
             ("credentials/info", info, 400),
+            ("credentials/info", this, 200),
             ("signatures/signHash", sign, 400),
         ];
         stack.answers(token, &calls).await;
@@ -92,6 +94,16 @@ async fn a_deletion_is_the_owners_act_and_told_once() {
             delete(&stack, token, &own).await.status,
             StatusCode::UNAUTHORIZED
         );
+        // For everybody else it isn't there any more.
+        let service = stack.service_token("app", "hanako").await;
+        for body in ["{}", r#"{"credentialInfo":true}"#] {
+            let list = stack.csc("credentials/list", &service, body).await.json();
+            assert_eq!(list["credentialIDs"], json!(["key-hanako"]), "{list}");
+        }
+        let gone = json!({ "credentialID": "key-2" }).to_string();
+        let gone = stack.csc("credentials/info", &service, &gone).await;
+        let id = "Invalid parameter credentialID".to_owned();
+        assert_eq!(gone.error(), (400, id));
     }
 }
 
@@ -132,6 +144,20 @@ async fn no_client_ends_a_key_and_no_stranger_is_asked() {
                 "{key}"
             );
             stack.next_code();
+        }
+        // Who wants the certificate revoked as well is told before anybody is asked.
+        for member in ["revoke", "credentialDeletionRequest"] {
+            let mut details = json!([{ "type": DETAILS, "credentialID": "key-hanako" }]);
+            details[0][member] = match member {
+                "revoke" => json!(true),
+                _ => json!({ "credentialID": "key-hanako", "revoke": true, "revocationReason": 4 }),
+            };
+            let mut browser = Browser::new(&stack);
+            let answer = browser.authorize(&details_request("app", &details)).await;
+            let error = answer.param("error");
+            assert_eq!(error.as_deref(), Some("invalid_authorization_details"));
+            let words = answer.param("error_description").unwrap();
+            assert!(words.contains("certification authority"), "{words}");
         }
         assert!(stack.sam.with(|s| s.wishes.is_empty()));
         // Refused on the approval page: no code, and the key goes on.

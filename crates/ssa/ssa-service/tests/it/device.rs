@@ -51,7 +51,7 @@ fn error(answer: &Answer) -> String {
 }
 
 /// Types the code in a browser that is logged in.
-async fn type_code(browser: &mut Browser<'_>, code: &str) -> Answer {
+pub async fn type_code(browser: &mut Browser<'_>, code: &str) -> Answer {
     let page = browser.get("/device").await;
     let token = page.field("token");
     let next = browser

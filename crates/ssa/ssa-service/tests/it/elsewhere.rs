@@ -314,8 +314,10 @@ async fn three_refusals_mute_an_application_for_a_day() {
     }
 }
 
+/// Some send empty texts for what they have nothing for (habit #2 of `quirks.rs`).
 fn v1(n: u8) -> Value {
-    json!({ "credentialID": "key-hanako", "numSignatures": 1, "hash": [b64(hash(n))] })
+    json!({ "credentialID": "key-hanako", "numSignatures": 1, "hash": [b64(hash(n))], "PIN": "", "OTP": "",
+        "clientData": "" })
 }
 
 /// Clients that have no way to send secrets (habit #31 of `quirks.rs`).

@@ -299,6 +299,39 @@ async fn faults_have_the_words_of_each_version_and_authorize_nothing() {
     }
 }
 
+// shows: T-USE-DTBSR-FORGE
+#[tokio::test]
+async fn a_client_that_signs_its_requests_is_told_that_this_way_carries_none() {
+    let settings = ssa_service::ClientSettings {
+        out_of_band: true,
+        ..ssa_service::ClientSettings::default()
+    };
+    for mut stack in stacks().await {
+        crate::oauth::client(&mut stack, "terminal", settings.clone()).await;
+        let own = service(&stack).await;
+        stack.next_code();
+        let elsewhere = stack.service_token("terminal", "hanako").await;
+        let unsigned = Refusal::Invalid {
+            member: "client_jws".to_owned(),
+        };
+        stack.sam.with(|s| s.prepare_refusal = Some(unsigned));
+        let asked = v2_body(|body| {
+            body["credentialID"] = json!("key-hanako");
+            body["authData"] = json!([{ "id": "portal" }]);
+        });
+        for (version, token, body) in [
+            (1, &own, v1_body(|_| ())),
+            (2, &own, v2_body(|_| ())),
+            (2, &elsewhere, asked),
+        ] {
+            let answer = call(&stack, version, "credentials/authorize", token, &body).await;
+            let (status, error, words) = answer.told();
+            assert_eq!((status, error.as_str()), (403, "unauthorized_client"));
+            assert!(words.contains("signed request object"), "{words}");
+        }
+    }
+}
+
 // shows: T-USE-CAPTURE
 #[tokio::test]
 async fn codes_are_sent_by_the_sam_and_no_answer_holds_one() {

@@ -1,10 +1,17 @@
 //! `credentials/extendTransaction`: the next token, and its errors.
 
-use axum::http::StatusCode;
-use core_types::bytes::b64;
+use axum::body::Body;
+use axum::http::{Request, StatusCode};
+use core_types::bytes::{b64, b64u};
+use core_types::{HashAlg, KeyAlg};
+use sam_api::ssa::RequestState;
 use serde_json::{Value, json};
+use ssa_service::ClientSettings;
 
-use crate::web::{Browser, Stack, credential_request, hash, stacks};
+use crate::oauth::client;
+use crate::web::{
+    Answer, Browser, Form, Stack, credential_request, hash, service_request, stacks, with,
+};
 
 const METHOD: &str = "credentials/extendTransaction";
 
@@ -82,6 +89,152 @@ async fn the_next_token_takes_the_place_of_the_one_before() {
         let current = json!({ "credentialID": "key-hanako", "SAD": next });
         let answer = stack.csc(METHOD, &service, &current.to_string()).await;
         assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
+    }
+}
+
+/// What a client says that asks in the words of its version, and knows no member of ours.
+fn plain(names: &[(&'static str, &str)], count: u8) -> Form {
+    let hashes: Vec<String> = (1..=count).map(|n| b64u(hash(n))).collect();
+    let mut form = with(service_request("app"), "scope", Some("credential"));
+    form.extend([
+        ("credentialID", "key-hanako".to_owned()),
+        ("numSignatures", count.to_string()),
+    ]);
+    form.extend(names.iter().map(|(name, value)| match *value {
+        "" => (*name, hashes.join(",")),
+        value => (*name, value.to_owned()),
+    }));
+    form
+}
+
+async fn call(stack: &Stack, version: u8, method: &str, token: &str, body: &Value) -> Answer {
+    let request = Request::post(format!("/csc/v{version}/{method}"))
+        .header("authorization", format!("Bearer {token}"))
+        .header("content-type", "application/json");
+    let request = request.body(Body::from(body.to_string())).unwrap();
+    stack.send(request).await
+}
+
+/// Signs the first of two hashes with a SAD, renews that, and signs the second. The SAM was asked for so many seconds.
+async fn in_two_steps(stack: &Stack, version: u8, bearer: &str, key: &str, first: &str) {
+    let hashes = if version == 1 { "hash" } else { "hashes" };
+    let sign = async |n: u8, sad: &str| {
+        let body = json!({ "credentialID": key, "SAD": sad, hashes: [b64(hash(n))],
+            "signAlgo": "1.2.840.10045.4.3.2" });
+        call(stack, version, "signatures/signHash", bearer, &body).await
+    };
+    let signed = sign(1, first).await;
+    assert_eq!(signed.status, StatusCode::OK, "{}", signed.body);
+    let body = json!({ "credentialID": key, "SAD": first, hashes: [b64(hash(2))] });
+    let renewed = call(stack, version, METHOD, bearer, &body).await;
+    assert_eq!(renewed.status, StatusCode::OK, "{}", renewed.body);
+    let signed = sign(2, &renewed.text("SAD")).await;
+    assert_eq!(signed.status, StatusCode::OK, "{}", signed.body);
+    assert_eq!(sign(2, first).await.told().2, "SAD expired");
+}
+
+/// For how long the latest request may be renewed.
+fn asked(stack: &Stack, hashes: usize) -> i64 {
+    stack.sam.with(|s| {
+        let all = s.requests.values();
+        let mut lasts = all.filter(|r| r.asked.items.len() == hashes);
+        let last = lasts.next().unwrap().asked.renew;
+        s.requests.clear();
+        last
+    })
+}
+
+// shows: II-A1-multi-method-2
+#[tokio::test]
+async fn what_the_contract_says_holds_for_clients_that_know_no_member_of_ours() {
+    for mut stack in stacks().await {
+        let settings = ClientSettings {
+            renew_seconds: 900,
+            ..ClientSettings::default()
+        };
+        stack.contract("app", &settings).await;
+        let person = stack.users["hanako"].person.clone();
+        stack.sam.add_key(&person, "key-explicit", KeyAlg::P256);
+        let service = stack.service_token("app", "hanako").await;
+        // By OAuth: with details, with the parameters of version 2, and with those of version 1.
+        let oid = ("hashAlgorithmOID", HashAlg::Sha256.oid());
+        for (version, form) in [
+            (
+                2,
+                credential_request("app", "key-hanako", &[hash(1), hash(2)]),
+            ),
+            (2, plain(&[("hashes", ""), oid], 2)),
+            (1, plain(&[("hash", "")], 2)),
+        ] {
+            let code = Browser::new(&stack).approve_for_code(&form, "hanako").await;
+            let token = stack.exchange("app", &code).await.text("access_token");
+            stack.next_code();
+            in_two_steps(&stack, version, &service, "key-hanako", &token).await;
+            assert_eq!(asked(&stack, 2), 900, "the signer sees it");
+        }
+        // With collected secrets.
+        let secrets = |version, count: u8| {
+            let hashes: Vec<String> = (1..=count).map(|n| b64(hash(n))).collect();
+            match version {
+                1 => {
+                    json!({ "credentialID": "key-explicit", "numSignatures": count, "hash": hashes,
+                    "PIN": "secret pin", "OTP": "123456" })
+                }
+                _ => {
+                    json!({ "credentialID": "key-explicit", "numSignatures": count, "hashes": hashes,
+                    "hashAlgorithmOID": HashAlg::Sha256.oid(), "authData": [{ "id": "PIN", "value": "secret pin" },
+                        { "id": "OTP", "value": "123456" }] })
+                }
+            }
+        };
+        let authorize = "credentials/authorize";
+        for version in [1, 2] {
+            let granted = call(&stack, version, authorize, &service, &secrets(version, 2)).await;
+            let sad = granted.text("SAD");
+            in_two_steps(&stack, version, &service, "key-explicit", &sad).await;
+            assert_eq!(asked(&stack, 2), 900);
+            // One signature leaves no rest.
+            let granted = call(&stack, version, authorize, &service, &secrets(version, 1)).await;
+            let body = json!({ "credentialID": "key-explicit", "SAD": granted.text("SAD") });
+            let refused = call(&stack, version, METHOD, &service, &body).await;
+            assert_eq!(refused.told().2, "Invalid parameter SAD");
+            assert_eq!(asked(&stack, 1), 0);
+        }
+        // Out of band.
+        let settings = ClientSettings {
+            out_of_band: true,
+            ..settings
+        };
+        client(&mut stack, "terminal", settings).await;
+        let token = stack.service_token("terminal", "hanako").await;
+        let body = json!({ "credentialID": "key-hanako", "numSignatures": 2, "hashes": [b64(hash(1)), b64(hash(2))],
+            "hashAlgorithmOID": HashAlg::Sha256.oid(), "authData": [{ "id": "portal" }] });
+        let waits = call(&stack, 2, authorize, &token, &body).await;
+        let mut browser = Browser::new(&stack);
+        browser.log_in("hanako").await;
+        stack.next_code();
+        crate::elsewhere::decide(&stack, &mut browser, RequestState::Approved).await;
+        let body = json!({ "handle": waits.text("handle") });
+        let granted = call(&stack, 2, "credentials/authorizeCheck", &token, &body).await;
+        in_two_steps(&stack, 2, &token, "key-hanako", &granted.text("SAD")).await;
+        assert_eq!(asked(&stack, 2), 900);
+        // What the client says itself counts, also that it wants none; and a key for one approval can't be renewed.
+        for (said, one_time, wanted) in
+            [(Some(60), false, 60), (Some(0), false, 0), (None, true, 0)]
+        {
+            stack.sam.with(|s| {
+                let keys = s.keys.values_mut().flatten();
+                keys.for_each(|key| key.one_time = one_time);
+            });
+            let mut form = credential_request("app", "key-hanako", &[hash(1), hash(2)]);
+            let (_, details) = form.last_mut().unwrap();
+            let mut value: Value = serde_json::from_str(details).unwrap();
+            value[0]["renewableFor"] = json!(said);
+            *details = value.to_string();
+            Browser::new(&stack).approve_for_code(&form, "hanako").await;
+            stack.next_code();
+            assert_eq!(asked(&stack, 2), wanted);
+        }
     }
 }
 

@@ -505,6 +505,9 @@ async fn client_secrets_work_in_header_and_body_and_nowhere_else() {
         none.json()["error_description"],
         "Client authorization required"
     );
+    // Whether there is such a client isn't told.
+    let nobody = send(&with_client(&[("client_id", "nobody")])).await;
+    assert_eq!((nobody.status, nobody.body), (none.status, none.body));
     let wrong = send(&with_client(&[
         ("client_id", "app"),
         ("client_secret", "wrong"),

@@ -5,6 +5,7 @@ use axum::http::{Request, StatusCode, header};
 use core_types::bytes::{b64, b64u};
 use core_types::sha256;
 use serde_json::{Value, json};
+use service_kit::Rate;
 use ssa_service::{ClientCertificate, ClientSettings};
 
 use crate::fake::client_id;
@@ -100,6 +101,46 @@ async fn a_login_gives_a_token_that_reads_and_a_refresh_token_if_one_is_wanted()
                 .unwrap()
                 .contains(&json!("basic"))
         );
+    }
+}
+
+#[tokio::test]
+async fn logins_count_as_calls_of_the_client_whose_contract_holds() {
+    let few = |settings: &mut ClientSettings| {
+        settings.rate = Some(Rate {
+            burst: 3,
+            per_minute: 6,
+        });
+    };
+    for stack in with_settings(few).await {
+        let typed = |login: &str| basic(&format!("{login}:{PASSWORD}{}", stack.code(login)));
+        // Guesses are nobody's.
+        for _ in 0..3 {
+            let guess = basic(&format!("hanako:{PASSWORD}000000"));
+            let answer = login(&stack, 2, Some(&guess), &Value::Null).await;
+            assert_eq!(answer.told().1, "authentication_error");
+        }
+        let remember = json!({ "rememberMe": true });
+        let first = login(&stack, 2, Some(&typed("hanako")), &remember).await;
+        let refresh = json!({ "refresh_token": first.text("refresh_token") });
+        let again = login(&stack, 1, None, &refresh).await;
+        assert_eq!(again.status, StatusCode::OK, "{}", again.body);
+        let token = again.text("access_token");
+        let list = stack.csc("credentials/list", &token, "{}").await;
+        assert_eq!(list.status, StatusCode::OK, "{}", list.body);
+        for answer in [
+            login(&stack, 2, Some(&typed("taro")), &Value::Null).await,
+            login(&stack, 1, None, &refresh).await,
+            stack.csc("credentials/list", &token, "{}").await,
+        ] {
+            assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS);
+            assert!(answer.headers.contains_key(header::RETRY_AFTER));
+        }
+        // The refresh token wasn't used up by that.
+        stack.clock.advance(10);
+        let later = json!({ "refresh_token": refresh["refresh_token"], "rememberMe": true });
+        let later = login(&stack, 2, None, &later).await;
+        assert_eq!(later.status, StatusCode::OK, "{}", later.body);
     }
 }
 

@@ -219,6 +219,17 @@ async fn what_they_insist_on_in_an_answer() {
             "#10"
         );
         assert_eq!(info["oauth2"], BASE, "#11, #13");
+        // Whoever has a slash there all the same.
+        for endpoint in ["token", "revoke", "pushed_authorize"] {
+            let answer = raw(&stack, &format!("//oauth2/{endpoint}"), &[], "").await;
+            let words = "Missing parameter client_id".to_owned();
+            assert_eq!(answer.error(), (400, words), "#11");
+        }
+        let mut browser = Browser::new(&stack);
+        let query = crate::web::encode(&service_request("app"));
+        let page = browser.get(&format!("//oauth2/authorize?{query}")).await;
+        let page = browser.follow(page).await;
+        assert!(page.body.contains("name=\"password\""), "#11");
         // 7, 8, 37
         let all =
             r#"{"credentialInfo":true,"certificates":"chain","certInfo":true,"authInfo":true}"#;
@@ -431,9 +442,6 @@ async fn what_is_refused_and_stays_so() {
                 "#36"
             );
         }
-        // Nobody is led to two slashes: `oauth2` ends without one.
-        let answer = raw(&stack, "//oauth2/token", &[], "").await;
-        assert_eq!(answer.status, StatusCode::NOT_FOUND, "#11");
     }
 }
 

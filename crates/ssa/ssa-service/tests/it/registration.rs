@@ -404,6 +404,29 @@ async fn statements_and_members_that_do_not_count_register_nothing() {
     }
 }
 
+// shows: I-7.1.4.1-log-all-access-attempts
+#[tokio::test]
+async fn registrations_that_are_refused_fill_no_log() {
+    let (publisher, _) = SigningKey::generate().unwrap();
+    for stack in open_to(&publisher).await {
+        let body = json!({ "software_statement": "x" });
+        for _ in 0..70 {
+            let answer = register(&stack, &body).await;
+            assert_eq!(answer.json()["error"], "invalid_software_statement");
+        }
+        let named = stack.audit_bodies("client.refused").await;
+        assert_eq!(named.len(), 60, "with the reason while they are few");
+        stack.clock.advance(61);
+        stack.ssa.send_notices().await.unwrap();
+        let told = stack.audit_bodies("access.unknown").await;
+        assert_eq!(told.len(), 2);
+        for (entry, tries) in told.iter().zip([r#""tries":1"#, r#""tries":9"#]) {
+            let good = entry.contains("oauth2/register") && entry.contains(tries);
+            assert!(good, "{entry}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn unless_somebody_vouches_nobody_registers() {
     for stack in stacks().await {

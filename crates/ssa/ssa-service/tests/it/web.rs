@@ -160,7 +160,7 @@ async fn stack(store: TestStore, set: &impl Fn(&mut Config)) -> Stack {
         certifier: ra.clone(),
         fetch: net.clone(),
         worker: Some(worker.clone()),
-        webhooks: Arc::new(Webhooks::new(None, std::time::Duration::from_secs(3)).unwrap()),
+        webhooks: Arc::new(Webhooks::new(None, std::time::Duration::from_secs(10)).unwrap()),
         clock: clock.clone(),
         random: Arc::new(SeededRandom::new(1)),
         audit: AuditLog::new(
@@ -319,11 +319,21 @@ impl Stack {
 
     /// A token of scope `credential` for these hashes, approved.
     pub async fn credential_token(&self, client: &str, login: &str, hashes: &[Vec<u8>]) -> String {
-        let key = format!("key-{login}");
+        let form = credential_request(client, &format!("key-{login}"), hashes);
+        self.approved_token(client, login, &form).await
+    }
+
+    /// The same for documents with these hashes.
+    pub async fn document_token(&self, client: &str, login: &str, hashes: &[Vec<u8>]) -> String {
+        let mut form = credential_request(client, &format!("key-{login}"), hashes);
+        let details = form.last_mut().map(|(_, details)| details).unwrap();
+        *details = details.replace("DTBSR", "sdr");
+        self.approved_token(client, login, &form).await
+    }
+
+    async fn approved_token(&self, client: &str, login: &str, form: &Form) -> String {
         let mut browser = Browser::new(self);
-        let code = browser
-            .approve_for_code(&credential_request(client, &key, hashes), login)
-            .await;
+        let code = browser.approve_for_code(form, login).await;
         let answer = self.exchange(client, &code).await;
         self.next_code();
         answer.text("access_token")

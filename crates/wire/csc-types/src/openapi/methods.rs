@@ -54,6 +54,7 @@ pub(super) fn methods(v1: bool) -> Vec<Method> {
         true => authorize.extend([may("PIN", Text), may("OTP", Text)]),
         false => authorize.extend([
             must(algorithm, Text),
+            may("hashType", Kind::Word(&["dtbsr", "sdr"])),
             must(
                 "authData",
                 Kind::Objects(vec![must("id", Text), may("value", Text)]),
@@ -399,7 +400,7 @@ fn credential(v1: bool) -> Vec<Member> {
         may("natsuinOneTime", Kind::Flag),
     ];
     let mut cert = vec![
-        may(
+        must(
             "status",
             Kind::Word(&["valid", "expired", "revoked", "suspended"]),
         ),

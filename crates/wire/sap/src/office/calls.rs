@@ -32,7 +32,7 @@ core_types::methods! {
     LogOut: "/sap/v1/office/log-out", SessionRequest => Empty;
     /// Asks for a proposal. It has no power until others have approved it.
     Propose: "/sap/v1/office/propose", ProposeRequest => ProposalInfo;
-    /// Proposals, newest first.
+    /// Proposals: all that aren't over, then the newest of the others.
     Proposals: "/sap/v1/office/proposals", SessionRequest => ProposalsAnswer;
     /// Mints the act with which this officer approves a proposal; an older one of theirs dies.
     ProposalOpen: "/sap/v1/office/proposal/open", ProposalRequest => OfficeAct;
@@ -107,6 +107,9 @@ pub struct LoggedIn {
     pub idle: i64,
     /// It ends at this time in any case.
     pub until: UnixTime,
+    /// Fingerprint of the passkey, as long as nobody has confirmed whose it is: the session is good for asking for that only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unconfirmed: Option<String>,
 }
 
 /// A request with nothing but a session.
@@ -200,7 +203,7 @@ pub enum ProposalState {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ProposalsAnswer {
-    /// At most 100.
+    /// All that are open, waiting or approved, then at most 100 that are over; newest first of each.
     pub proposals: Vec<ProposalInfo>,
 }
 
@@ -268,6 +271,9 @@ pub struct AccountInfo {
     pub account: PersonId,
     /// Whether it has a passkey and can be used.
     pub active: bool,
+    /// Nobody has confirmed yet whose passkey it is: it asks for that and does nothing else.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unconfirmed: bool,
     /// Time of its last accepted act.
     pub last_act: Option<UnixTime>,
 }

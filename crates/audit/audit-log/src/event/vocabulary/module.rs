@@ -115,6 +115,16 @@ macro_rules! module_events {
         wrong: bool,
         /// It is destroyed, and stays so.
         destroyed: bool,
+        /// SHA-256 of its SubjectPublicKeyInfo.
+        spki: Digest32,
+    }
+    /// A signing key that the log until then tells of isn't in the backup that was restored: a row of it is none, and no key with
+    /// its public half comes in.
+    KeyNotRestored = "key.not-restored", Success, by(service), about() {
+        /// Key.
+        key: KeyId,
+        /// SHA-256 of its SubjectPublicKeyInfo, if that log says it.
+        spki: Option<Digest32>,
     }
     /// The device has erased its copy of a destroyed key.
     KeyErased = "key.erased", Success, by(service), about(one owner) {
@@ -242,7 +252,7 @@ macro_rules! module_events {
     BackupRestored = "cm.backup-restored", Success, by(service), about() {
         /// Its name.
         backup: Digest32,
-        /// Keys that are usable again.
+        /// Keys that came back.
         keys: u64,
         /// Keys that were destroyed since the backup and stay so.
         refused: u64,

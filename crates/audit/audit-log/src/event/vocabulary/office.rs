@@ -74,6 +74,27 @@ macro_rules! office_events {
         /// Digest of the proposal, genesis record or reopening.
         by: Digest32,
     }
+    /// Officers approved a new passkey in the place of one that counts. It can be enrolled after a waiting time, unless that one
+    /// proves anything until then.
+    PasskeyOrdered = "officer.passkey-ordered", Success, by(service), about(one account) {
+        /// Account.
+        account: PersonId,
+        /// Person.
+        officer: OfficerId,
+        /// End of the waiting time.
+        until: UnixTime,
+        /// Digest of the proposal.
+        by: Digest32,
+    }
+    /// Somebody who neither asked for the account nor has it said that its passkey is its officer's: it counts from here on.
+    AccountConfirmed = "officer.confirmed", Success, by(service), about(one account) {
+        /// Account.
+        account: PersonId,
+        /// Person.
+        officer: OfficerId,
+        /// Digest of the proposal, which has the passkey's fingerprint.
+        by: Digest32,
+    }
     /// An officer logged in.
     OfficerLoggedIn = "officer.logged-in", Success, by(person account), about(one account) {
         /// Account.

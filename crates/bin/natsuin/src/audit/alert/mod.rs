@@ -111,6 +111,8 @@ pub async fn run(file: &Path, out: Out) -> Result<Exit, Failure> {
     let tellers = tell::ways(config.mail.as_ref(), &config.webhooks)?;
     let actor = config.act.as_ref().map(Actor::new).transpose()?;
     let counts = Arc::new(Mutex::new(Counts::default()));
+    // Once for all rounds: a signal that comes during one is heeded after it.
+    let mut interrupted = std::pin::pin!(daemon::interrupted());
     let (stop, shutdown) = Shutdown::new();
     let mut listening = None;
     if let Some(addr) = config.metrics {
@@ -132,7 +134,7 @@ pub async fn run(file: &Path, out: Out) -> Result<Exit, Failure> {
     let mut ticks = tokio::time::interval(Duration::from_secs(watcher.config.every_seconds.max(1)));
     loop {
         tokio::select! {
-            () = daemon::interrupted() => break,
+            () = &mut interrupted => break,
             _ = ticks.tick() => watcher.round(SystemClock.now()).await,
         }
     }

@@ -19,6 +19,7 @@ use super::super::measure::{now, per_second};
 /// `CKA_EC_PARAMS`: the curves' identifiers in DER, and the name of Ed25519's, as libraries want it.
 const P256: &[u8] = b"\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07";
 const P384: &[u8] = b"\x06\x05\x2b\x81\x04\x00\x22";
+const P521: &[u8] = b"\x06\x05\x2b\x81\x04\x00\x23";
 const ED25519: &[u8] = b"\x13\x0cedwards25519";
 
 /// A token that somebody has initialised.
@@ -101,13 +102,14 @@ impl Bare {
 /// How a key of this kind signs, and something for it to sign.
 fn signing(alg: KeyAlg) -> Option<(Mechanism<'static>, Vec<u8>)> {
     let how = match alg {
-        KeyAlg::P256 | KeyAlg::P384 => Mechanism::Ecdsa,
+        KeyAlg::P256 | KeyAlg::P384 | KeyAlg::P521 => Mechanism::Ecdsa,
         KeyAlg::Ed25519 => Mechanism::Eddsa(EddsaParams::new(EddsaSignatureScheme::Ed25519)),
-        KeyAlg::Rsa3072 => Mechanism::Sha256RsaPkcs,
-        _ => return None,
+        KeyAlg::Rsa2048 | KeyAlg::Rsa3072 | KeyAlg::Rsa4096 => Mechanism::Sha256RsaPkcs,
+        KeyAlg::MlDsa65 | KeyAlg::MlDsa87 => return None,
     };
     let hash = match alg {
         KeyAlg::P384 => HashAlg::Sha384,
+        KeyAlg::P521 => HashAlg::Sha512,
         _ => HashAlg::Sha256,
     };
     Some((how, hash.digest(b"bench")))
@@ -118,13 +120,14 @@ fn pair(session: &Session, alg: KeyAlg) -> Option<Pair> {
     let (make, kind) = match alg {
         KeyAlg::P256 => (Mechanism::EccKeyPairGen, curve(P256)),
         KeyAlg::P384 => (Mechanism::EccKeyPairGen, curve(P384)),
+        KeyAlg::P521 => (Mechanism::EccKeyPairGen, curve(P521)),
         KeyAlg::Ed25519 => (Mechanism::EccEdwardsKeyPairGen, curve(ED25519)),
-        KeyAlg::Rsa3072 => {
+        KeyAlg::Rsa2048 | KeyAlg::Rsa3072 | KeyAlg::Rsa4096 => {
             let bits = Attribute::ModulusBits(u64::from(alg.bits()).into());
             let kind = vec![bits, Attribute::PublicExponent(vec![1, 0, 1])];
             (Mechanism::RsaPkcsKeyPairGen, kind)
         }
-        _ => return None,
+        KeyAlg::MlDsa65 | KeyAlg::MlDsa87 => return None,
     };
     let mut public = vec![Attribute::Token(true), Attribute::Verify(true)];
     public.extend(kind);

@@ -12,7 +12,7 @@ use cm_api::{
     ExecuteRequest, Executed, KeyCreated, Order, OrderBody, OrderKind, Refusal, SignItem,
 };
 use cm_core::backend::Backend;
-use cm_core::{MIGRATIONS, Module, ModuleConfig, RootSecret};
+use cm_core::{MIGRATIONS, Module, ModuleConfig, Policy, RootSecret};
 use core_types::clock::SystemClock;
 use core_types::random::SystemRandom;
 use core_types::{
@@ -48,11 +48,12 @@ pub(super) struct Daemon {
 }
 
 impl Daemon {
-    /// Starts it in this directory, on `store` or on an SQLite file there.
+    /// Starts it in this directory, on `store` or on an SQLite file there, with kinds of key that are experimental or without them.
     pub(super) async fn start(
         dir: &Path,
         backend: Arc<dyn Backend>,
         store: Option<&str>,
+        experiments: bool,
     ) -> Result<Self> {
         std::fs::create_dir_all(dir)?;
         let url = match store {
@@ -66,8 +67,10 @@ impl Daemon {
         };
         let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom));
         let secret = root(dir)?;
-        let module = Module::start(
+        let policy = Policy::built_in()?.experiments(experiments);
+        let module = Module::start_with(
             config,
+            policy,
             backend,
             store.clone(),
             &secret,

@@ -89,7 +89,7 @@ pub(super) async fn here(dir: &Path, control: &Path, library: PathBuf) -> Result
     let options = super::token(library);
     Pkcs11Backend::initialise(&options)?;
     let backend = Pkcs11Backend::open(&options)?;
-    let daemon = Daemon::start(dir, Arc::new(backend), None).await?;
+    let daemon = Daemon::start(dir, Arc::new(backend), None, false).await?;
     let key = daemon.key(KeyAlg::P256).await?.context("a key of P-256")?;
     let keys = [key];
     let once = async || {

@@ -28,7 +28,8 @@ use self::scale::Scale;
 use super::measure::{millis, now, per_second, percentile};
 use crate::output::Out;
 
-const KINDS: [KeyAlg; 4] = [KeyAlg::P256, KeyAlg::P384, KeyAlg::Rsa3072, KeyAlg::Ed25519];
+/// So many kinds are measured at full length when nobody names any; more of them share that time.
+const AT_FULL_LENGTH: u32 = 4;
 /// Signatures of one order, when many are ordered at once.
 const BATCH: usize = 100;
 /// More keys than a session holds unwrapped, so that each order meets one that isn't there.
@@ -46,6 +47,13 @@ pub struct CmArgs {
     /// The module of the tests that misbehaves on order (libpkcs11_faults.so): how long each fault of the tokens lasts.
     #[arg(long, value_name = "MODULE", requires = "pkcs11")]
     pub faults: Option<PathBuf>,
+    /// Kinds of key, such as p-256,rsa-3072: each measurement then takes --seconds. Without it every kind that is to be had, and as much
+    /// less for each as makes all of them take as long as four.
+    #[arg(long, value_name = "KIND", value_delimiter = ',', value_parser = kind, conflicts_with = "keys")]
+    pub kinds: Vec<KeyAlg>,
+    /// Kinds that are experimental too (ML-DSA).
+    #[arg(long, conflicts_with = "keys")]
+    pub experimental: bool,
     /// Only this: make so many keys of P-256 in software, and measure one order at 1, 1,000 and 1,000,000 of them.
     #[arg(long, value_name = "N", conflicts_with = "pkcs11")]
     pub keys: Option<usize>,
@@ -57,12 +65,51 @@ pub struct CmArgs {
     pub drill: Option<PathBuf>,
 }
 
+/// A kind of key by its name.
+fn kind(name: &str) -> Result<KeyAlg, String> {
+    let known = KeyAlg::ALL.into_iter().find(|alg| alg.name() == name);
+    known.ok_or_else(|| format!("kinds are {}", KeyAlg::ALL.map(KeyAlg::name).join(", ")))
+}
+
+impl CmArgs {
+    /// Which kinds are measured, and how long each measurement takes.
+    fn plan(&self, span: Duration) -> Plan {
+        let experimental = self.experimental;
+        if !self.kinds.is_empty() {
+            return Plan {
+                kinds: self.kinds.clone(),
+                span,
+                experimental,
+            };
+        }
+        let all = KeyAlg::ALL.into_iter();
+        let kinds: Vec<_> = all
+            .filter(|alg| experimental || !alg.experimental())
+            .collect();
+        let count = u32::try_from(kinds.len()).unwrap_or(u32::MAX);
+        Plan {
+            kinds,
+            span: span * AT_FULL_LENGTH / count.max(AT_FULL_LENGTH),
+            experimental,
+        }
+    }
+}
+
+/// What is measured of each back end.
+struct Plan {
+    kinds: Vec<KeyAlg>,
+    span: Duration,
+    experimental: bool,
+}
+
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 pub(super) enum Results {
     All {
         schema: &'static str,
         cores: usize,
+        /// How long each measurement took.
+        seconds: f64,
         rows: Vec<Row>,
         drill: Vec<Recovery>,
     },
@@ -74,7 +121,7 @@ pub(super) enum Results {
     Drill(Vec<Recovery>),
 }
 
-const SCHEMA: &str = "natsuin.bench-cm/2";
+const SCHEMA: &str = "natsuin.bench-cm/3";
 
 /// One back end and kind of key. Rates are signatures a second, times milliseconds of one order from request to answer.
 #[derive(Debug, Serialize)]
@@ -126,22 +173,25 @@ pub(super) async fn run(span: Duration, args: CmArgs, out: Out) -> Result<Result
             scale,
         });
     }
+    let plan = args.plan(span);
+    let seconds = plan.span.as_secs_f64();
     out.say(&format!(
-        "{cores} cores; the daemon behind its socket, mutual TLS over loopback; SQLite, durable commits; batches of {BATCH}"
+        "{cores} cores; the daemon behind its socket, mutual TLS over loopback; SQLite, durable commits; batches of {BATCH}; {seconds:.1} s for \
+         each measurement"
     ));
     let mut rows = Vec::new();
-    let software = |alg, threads| Ok(Some(alone_in_software(alg, threads, span)?));
+    let software = |alg, threads| Ok(Some(alone_in_software(alg, threads, plan.span)?));
     let backend: Arc<dyn Backend> = Arc::new(SoftBackend);
-    all_kinds(dir, "software", backend, &software, span, out, &mut rows).await?;
+    all_kinds(dir, "software", backend, &software, &plan, out, &mut rows).await?;
     for library in &args.pkcs11 {
         let options = token(library.clone());
         Pkcs11Backend::initialise(&options)?;
         let name = short_name(library);
         let bare = Bare::open(library, LABEL, LABEL)?;
-        let alone = |alg, sessions| bare.rate(alg, sessions, span);
+        let alone = |alg, sessions| bare.rate(alg, sessions, plan.span);
         let backend = Arc::new(Pkcs11Backend::open(&options)?);
         let named = format!("{name} token");
-        all_kinds(dir, &named, backend, &alone, span, out, &mut rows).await?;
+        all_kinds(dir, &named, backend, &alone, &plan, out, &mut rows).await?;
         let named = format!("{name} wrapped");
         let wrapped = match WrappedKeys::open(Pkcs11Backend::open(&options)?, None) {
             Ok(wrapped) => wrapped,
@@ -151,7 +201,16 @@ pub(super) async fn run(span: Duration, args: CmArgs, out: Out) -> Result<Result
             }
             Err(fault) => return Err(fault.into()),
         };
-        all_kinds(dir, &named, Arc::new(wrapped), &alone, span, out, &mut rows).await?;
+        all_kinds(
+            dir,
+            &named,
+            Arc::new(wrapped),
+            &alone,
+            &plan,
+            out,
+            &mut rows,
+        )
+        .await?;
     }
     let mut recoveries = Vec::new();
     if let Some(faulty) = &args.faults {
@@ -163,6 +222,7 @@ pub(super) async fn run(span: Duration, args: CmArgs, out: Out) -> Result<Result
     Ok(Results::All {
         schema: SCHEMA,
         cores,
+        seconds,
         rows,
         drill: recoveries,
     })
@@ -173,6 +233,7 @@ fn token(library: PathBuf) -> Options {
     Options {
         module: library,
         label: LABEL.to_owned(),
+        serial: None,
         pin: SecretBytes::from(LABEL.to_owned()),
         declaration: None,
     }
@@ -192,13 +253,14 @@ async fn all_kinds(
     name: &str,
     backend: Arc<dyn Backend>,
     alone: &Alone<'_>,
-    span: Duration,
+    plan: &Plan,
     out: Out,
     rows: &mut Vec<Row>,
 ) -> Result<()> {
-    let daemon = Daemon::start(&dir.join(name.replace(' ', "-")), backend, None).await?;
-    for alg in KINDS {
-        let Some(row) = row(&daemon, name, alg, alone, span).await? else {
+    let dir = dir.join(name.replace(' ', "-"));
+    let daemon = Daemon::start(&dir, backend, None, plan.experimental).await?;
+    for alg in plan.kinds.iter().copied() {
+        let Some(row) = row(&daemon, name, alg, alone, plan.span).await? else {
             out.say(&format!("{name:<17} {:<9} not to be had", alg.name()));
             continue;
         };
@@ -309,4 +371,36 @@ fn alone_in_software(alg: KeyAlg, threads: usize, span: Duration) -> Result<f64>
         .collect();
     let count = threads.into_iter().filter_map(|t| t.join().ok()).sum();
     Ok(per_second(count, begun.elapsed()))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Only {
+        #[command(flatten)]
+        cm: CmArgs,
+    }
+
+    #[test]
+    fn every_kind_is_measured_in_the_time_of_four_and_named_ones_at_full_length() {
+        let span = Duration::from_secs(7);
+        let plan = |args: &[&str]| {
+            let args = std::iter::once("cm").chain(args.iter().copied());
+            Only::try_parse_from(args).map(|only| only.cm.plan(span))
+        };
+        let all = plan(&[]).unwrap();
+        assert_eq!(all.kinds.len(), 7);
+        assert!(all.kinds.iter().all(|alg| !alg.experimental()));
+        assert_eq!(all.span, Duration::from_secs(4));
+        let more = plan(&["--experimental"]).unwrap();
+        assert_eq!(more.kinds, KeyAlg::ALL);
+        let named = plan(&["--kinds", "rsa-4096,ed25519"]).unwrap();
+        assert_eq!(named.kinds, [KeyAlg::Rsa4096, KeyAlg::Ed25519]);
+        assert_eq!(named.span, span);
+        assert!(plan(&["--kinds", "dsa"]).is_err());
+    }
 }

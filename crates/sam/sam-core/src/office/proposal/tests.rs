@@ -2,9 +2,9 @@
 
 use core_types::{TenantId, VoucherId};
 use sap::act::Version1;
-use sap::office::{Facts, Office, Zone};
+use sap::office::{EndCause, Facts, Office, Zone};
 
-use super::super::people::AccountPhase;
+use super::super::account::AccountPhase;
 use super::*;
 
 const NOW: UnixTime = UnixTime(1_000_000);
@@ -215,7 +215,7 @@ fn a_proposal_for_others_is_taken_once_by_who_asked() {
 #[test]
 fn who_asked_or_could_approve_ends_it_also_while_it_waits() {
     let [a, b, c] = ["a", "b", "c"].map(|name| officer(name, Role::SecurityOfficer));
-    let proposal = asked(
+    let mut proposal = asked(
         Measure::Factors {
             person: PersonId::parse("p").unwrap(),
             registration: VoucherId::parse("v").unwrap(),
@@ -223,6 +223,7 @@ fn who_asked_or_could_approve_ends_it_also_while_it_waits() {
         },
         &a,
     );
+    proposal.document.facts.wait = Some(FACTORS_WAIT);
     let end = |proposal: &Proposal, who: &Officer| {
         let account = account(who, 1);
         let who = Approver {
@@ -269,4 +270,115 @@ fn ending_all_keys_takes_two_others_and_says_how_many_and_whose() {
     let done = approve(&once, &c, 1, NOW).unwrap();
     assert_eq!(done.phase, Phase::Done);
     assert_eq!(approve(&done, &c, 1, NOW).unwrap_err(), Reason::Used);
+}
+
+/// Whose passkey it is that was enrolled by a link: the account itself asks, and neither its officer nor whoever had the link answers.
+// shows: T-INS-OPERATOR, III-A1.4.2-dual-control
+#[test]
+fn a_passkey_is_confirmed_by_somebody_who_neither_has_it_nor_had_the_link() {
+    let [s1, s2, s3] = ["s1", "s2", "s3"].map(|name| officer(name, Role::SecurityOfficer));
+    let unconfirmed = Account {
+        unconfirmed: Some(s1.id.clone()),
+        ..account(&s2, 1)
+    };
+    let confirm = |of: &Officer, n: u8| Measure::Confirm {
+        officer: of.id.clone(),
+        account: account(of, n).id,
+        passkey: "0000 1111 2222 3333 4444 5555".into(),
+    };
+    let who = Approver {
+        officer: &s2,
+        account: &unconfirmed,
+    };
+    // It asks for this about itself, and for nothing else; it approves, takes and ends nothing.
+    assert_eq!(who.check_ask(&confirm(&s2, 1), NOW), Ok(()));
+    for other in [confirm(&s2, 2), confirm(&s3, 1)] {
+        let refused = who.check_ask(&other, NOW);
+        assert_eq!(refused, Err(Reason::NotAllowed("not-own-account")));
+    }
+    let never = Err(Reason::NotAllowed("unconfirmed"));
+    assert_eq!(who.check_ask(&dismiss("s3"), NOW), never);
+    assert_eq!(who.check_role(ANY, NOW), never);
+    let other = asked(dismiss("x"), &s1);
+    assert_eq!(other.check_approver(who, NOW), never);
+    assert_eq!(other.ended(who, NOW).map(drop), never);
+    // Not even what the same person asked for by an account that counts, or this one before it had another passkey.
+    let second = Account {
+        unconfirmed: Some(s1.id.clone()),
+        ..account(&s2, 2)
+    };
+    let by_second = Approver {
+        officer: &s2,
+        account: &second,
+    };
+    let own = asked(dismiss("x"), &s2);
+    for unconfirmed in [who, by_second] {
+        assert_eq!(own.ended(unconfirmed, NOW).map(drop), never);
+    }
+    assert!(asked(confirm(&s2, 1), &s2).ended(who, NOW).is_ok());
+
+    let mut proposal = asked(confirm(&s2, 1), &s2);
+    proposal.document.facts.asked_by = Some(s1.id.clone());
+    proposal.document.facts.name = Some("Suzuki".into());
+    let said = "the passkey 0000 1111 2222 3333 4444 5555 of account officer.s21 is that of Suzuki";
+    assert_eq!(words(&proposal.document), said);
+    let refused = |who: &Officer| approve(&proposal, who, 1, NOW).unwrap_err();
+    assert_eq!(refused(&s1), Reason::NotAllowed("asked-for-account"));
+    assert_eq!(refused(&s2), Reason::NotAllowed("requester-approves"));
+    for role in [
+        Role::SystemAuditor,
+        Role::SystemAdministrator,
+        Role::SystemOperator,
+    ] {
+        assert_eq!(refused(&officer("x", role)), Reason::NotAllowed("role"));
+    }
+    assert_eq!(approve(&proposal, &s3, 1, NOW).unwrap().phase, Phase::Done);
+}
+
+#[test]
+fn a_new_passkey_waits_where_one_counts() {
+    let [a, b, c] = ["a", "b", "c"].map(|name| officer(name, Role::SecurityOfficer));
+    let measure = Measure::Account {
+        officer: id("d"),
+        account: PersonId::parse("officer.d").unwrap(),
+        secret: Digest32([0; 32]),
+    };
+    let mut proposal = asked(measure, &a);
+    let both = |p: &Proposal| approve(&approve(p, &b, 1, NOW).unwrap(), &c, 1, NOW).unwrap();
+    assert_eq!(both(&proposal).phase, Phase::Done);
+    proposal.document.facts.wait = Some(FACTORS_WAIT);
+    let waits = both(&proposal);
+    assert_eq!(
+        (waits.phase, waits.due),
+        (Phase::Waiting, Some(NOW.plus(FACTORS_WAIT)))
+    );
+}
+
+#[test]
+fn what_nobody_approved_or_took_in_time_is_over() {
+    let operator = officer("o", Role::SystemOperator);
+    let [a, b] = ["a", "b"].map(|name| officer(name, Role::SecurityOfficer));
+    let measure = Measure::DeleteArchived {
+        zone: Zone::Cm,
+        archive: Digest32([0; 32]),
+        size: 256,
+    };
+    let open = asked(measure, &operator);
+    assert_eq!(open.overdue(NOW.plus(3599)), None);
+    let over = open.overdue(NOW.plus(3600)).unwrap();
+    assert_eq!(over.phase, Phase::Expired);
+    assert_eq!(
+        approve(&over, &a, 1, NOW.plus(3600)).unwrap_err(),
+        Reason::Expired
+    );
+    let good = approve(&approve(&open, &a, 1, NOW).unwrap(), &b, 1, NOW).unwrap();
+    assert_eq!(good.overdue(NOW.plus(TAKE_WITHIN - 1)), None);
+    let over = good.overdue(NOW.plus(TAKE_WITHIN)).unwrap();
+    assert_eq!(over.phase, Phase::Expired);
+    assert_eq!(over.overdue(NOW.plus(TAKE_WITHIN)), None);
+    for open in 0..MOST_OPEN {
+        assert_eq!(check_room(open), Ok(()));
+    }
+    let full = Err(Reason::NotAllowed("too-many-open"));
+    assert_eq!(check_room(MOST_OPEN), full);
 }

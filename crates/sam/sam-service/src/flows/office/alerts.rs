@@ -16,11 +16,12 @@ use crate::failed::Failed;
 use crate::sam::Sam;
 
 /// Types of entries that somebody has to look at.
-const ALERTS: [&str; 6] = [
+const ALERTS: [&str; 7] = [
     "alarm",
     "audit.witness-away",
     "audit.read-refused",
     "factor.locked",
+    "officer.passkey-ordered",
     "settings.refused",
     "signature.wrong",
 ];

@@ -13,15 +13,11 @@ use sam_core::state::Now;
 use sap::office::{Facts, KeyAction, Measure, Office, Role};
 use store_kit::Tx;
 
-use super::Invitation;
 use crate::failed::{Failed, readable};
 use crate::flows::change::{key_event, key_note};
 use crate::records::KeyRecord;
 use crate::rows::{self, Row};
 use crate::sam::Sam;
-
-/// For so long an invitation to an account can be used, in seconds.
-const INVITATION: i64 = 24 * 3600;
 
 impl<C: CryptoModule> Sam<C> {
     /// What the SAM knows of what is proposed, and until when it can be approved; refuses early what couldn't be done.
@@ -44,9 +40,18 @@ impl<C: CryptoModule> Sam<C> {
                 }
                 named(name)
             }
-            Measure::Account { officer, .. }
-            | Measure::Office { officer, .. }
-            | Measure::Dismiss { officer } => {
+            Measure::Account {
+                officer, account, ..
+            } => self.account_facts(&mut tx, officer, account).await?,
+            Measure::Confirm {
+                officer,
+                account,
+                passkey,
+            } => {
+                self.confirm_facts(&mut tx, officer, account, passkey)
+                    .await?
+            }
+            Measure::Office { officer, .. } | Measure::Dismiss { officer } => {
                 named(&self.in_office(&mut tx, officer).await?.body.name)
             }
             Measure::Key { key, action } => {
@@ -132,8 +137,7 @@ impl<C: CryptoModule> Sam<C> {
                 name,
                 identity,
                 office,
-                account,
-                secret,
+                ..
             } => {
                 let fresh = Officer {
                     id: officer.clone(),
@@ -155,18 +159,10 @@ impl<C: CryptoModule> Sam<C> {
                     until: office.until,
                     by: digest,
                 });
-                self.invite_by(tx, record, digest, &fresh, account, *secret, events, at)
-                    .await
+                self.invite_by(tx, record, &fresh, None, events, at).await
             }
-            Measure::Account {
-                officer,
-                account,
-                secret,
-            } => {
-                let row = self.in_office(tx, officer).await?;
-                self.invite_by(tx, record, digest, &row.body, account, *secret, events, at)
-                    .await
-            }
+            Measure::Account { .. } => self.account_approved(tx, record, events, at).await,
+            Measure::Confirm { .. } => self.confirm_account(tx, record, events).await,
             Measure::Office { officer, office } => {
                 let row = self.in_office(tx, officer).await?;
                 self.change_office(tx, &row, office, record, digest, events, at)
@@ -224,7 +220,7 @@ impl<C: CryptoModule> Sam<C> {
     }
 
     /// An officer who hasn't been removed.
-    async fn in_office(
+    pub(super) async fn in_office(
         &self,
         tx: &mut Tx,
         id: &core_types::OfficerId,
@@ -240,33 +236,7 @@ impl<C: CryptoModule> Sam<C> {
         Ok(row.ok_or(Reason::NotFound)?)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the parts of one invitation")]
-    async fn invite_by(
-        &self,
-        tx: &mut Tx,
-        record: &Proposal,
-        digest: Digest32,
-        officer: &Officer,
-        account: &core_types::PersonId,
-        secret: Digest32,
-        events: &mut Vec<Event>,
-        at: UnixTime,
-    ) -> Result<(), Failed> {
-        let voucher = proposal_voucher(digest)?;
-        let invitation = Invitation {
-            officer,
-            account,
-            voucher: &voucher,
-            secret,
-            exp: at.plus(INVITATION),
-            source: &record.text,
-            by: digest,
-            is_new: matches!(record.measure(), Measure::Appoint { .. }),
-        };
-        self.invite_account(tx, &invitation, events, at).await
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "as in every effect")]
+    #[expect(clippy::too_many_arguments, reason = "the parts of one effect")]
     async fn change_office(
         &self,
         tx: &mut Tx,
@@ -377,7 +347,7 @@ fn by_provider(
     Ok(key.with_life(life))
 }
 
-fn named(name: &str) -> Facts {
+pub(super) fn named(name: &str) -> Facts {
     Facts {
         name: Some(name.to_owned()),
         ..Facts::default()

@@ -7,11 +7,11 @@ use core_types::{Digest32, Level, PersonId, UnixTime, VoucherId};
 use sam_api::ssa::{Happened, HistoryEntry};
 use sam_core::Reason;
 use sam_core::enrol::{Rebinds, Voucher, VoucherPhase};
+use sam_core::office::Proposal;
 use sam_core::office::proposal::{FACTORS_OPEN, FACTORS_WAIT};
-use sam_core::office::{Phase, Proposal};
 use sap::enrol::{Invite, InvitedBy};
 use sap::office::{Facts, Measure};
-use store_kit::{StoreError, Tx, sql, transaction};
+use store_kit::Tx;
 
 use super::effects::proposal_voucher;
 use crate::failed::Failed;
@@ -85,79 +85,31 @@ impl<C: CryptoModule> Sam<C> {
         self.note(tx, person, vec![told]).await.map(drop)
     }
 
-    /// Lets come about what has waited long enough.
-    pub(crate) async fn end_waiting(&self, now: UnixTime) -> Result<(), StoreError> {
-        let select =
-            sql("SELECT id FROM office_proposal WHERE state = $1 ORDER BY stamp LIMIT 200");
-        let mut tx = self.store.read("waiting").await?;
-        let waiting = tx.fetch_all(select.bind("waiting")).await?;
-        drop(tx);
-        for row in waiting {
-            let id = row.text("id")?;
-            let done: Result<(), Failed> = transaction!(self.store, "waited", |tx| {
-                let row = rows::get::<Proposal>(tx, &self.sealer, &id).await?;
-                let row = row.filter(|r| {
-                    r.body.phase == Phase::Waiting && r.body.due.is_some_and(|due| now >= due)
-                });
-                let Some(row) = row else { return Ok(()) };
-                let digest = row.body.digest();
-                let mut events = Vec::new();
-                let next = match self.invite_of(tx, &row.body, digest, now).await {
-                    Ok(voucher) => {
-                        events.push(Event::VoucherMade {
-                            voucher,
-                            authority: digest,
-                            ceiling: Level::Two,
-                        });
-                        events.push(Event::ProposalAdmitted {
-                            proposal: digest,
-                            what: row.body.measure().code().into(),
-                            state: "done".into(),
-                        });
-                        Proposal {
-                            phase: Phase::Done,
-                            ..row.body.clone()
-                        }
-                    }
-                    Err(Failed::No(reason)) => {
-                        events.push(Event::ProposalEnded {
-                            proposal: digest,
-                            account: None,
-                            reason: reason.code().into(),
-                        });
-                        row.body.void(None)
-                    }
-                    Err(failed) => return Err(failed),
-                };
-                rows::save(tx, &self.sealer, &row, &next).await?;
-                self.audit.append_all(tx, &events, now).await?;
-                Ok::<_, Failed>(())
-            });
-            self.survive(done).await?;
-        }
-        Ok(())
-    }
-
-    /// Invites the signer within their tenant.
-    async fn invite_of(
+    /// It has waited long enough: the signer is invited within their tenant.
+    pub(crate) async fn factors_due(
         &self,
         tx: &mut Tx,
         record: &Proposal,
-        digest: Digest32,
-        now: UnixTime,
-    ) -> Result<VoucherId, Failed> {
+        events: &mut Vec<Event>,
+        at: UnixTime,
+    ) -> Result<(), Failed> {
         let Measure::Factors { registration, .. } = record.measure() else {
             return Err(Reason::OtherKind.into());
         };
         let of = self.of_registration(tx, registration).await?;
-        of.invite_signer(tx, record, digest, now).await
+        let voucher = of.invite_signer(tx, record, at).await?;
+        events.push(Event::VoucherMade {
+            voucher,
+            authority: record.digest(),
+            ceiling: Level::Two,
+        });
+        Ok(())
     }
 
     async fn invite_signer(
         &self,
         tx: &mut Tx,
         record: &Proposal,
-        digest: Digest32,
         now: UnixTime,
     ) -> Result<VoucherId, Failed> {
         let Measure::Factors {
@@ -176,7 +128,7 @@ impl<C: CryptoModule> Sam<C> {
             since,
         };
         self.check_lost(tx, person, &of, &rebinds).await?;
-        let id = proposal_voucher(digest)?;
+        let id = proposal_voucher(record.digest())?;
         let made = Voucher {
             invite: Invite {
                 voucher: id.clone(),

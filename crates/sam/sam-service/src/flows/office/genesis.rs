@@ -12,7 +12,7 @@ use sam_core::office::{GenesisRecord, Officer};
 use sap::office::{Founder, Office, Role};
 use store_kit::{Store, StoreError, Tx, sql, transaction};
 
-use super::Invitation;
+use super::accounts::Invitation;
 use crate::config::SamConfig;
 use crate::failed::{Failed, readable};
 use crate::rows;
@@ -213,6 +213,9 @@ impl<C: CryptoModule> Sam<C> {
                 exp: founder.exp,
                 source,
                 by,
+                // The ceremony gives each link to whoever it is for.
+                asked_by: None,
+                lost: None,
                 is_new,
             };
             self.invite_account(tx, &invitation, events, at).await?;

@@ -144,11 +144,15 @@ impl<C: CryptoModule> Sam<C> {
         let token = SecretBytes::from(core_types::bytes::b64u(&token));
         let evidence = self.office_evidence(&proved).await?;
         let limits = self.config.office.limits;
-        let (officer, session) = transaction!(self.store, "log-in", |tx| {
+        let (officer, session, unconfirmed) = transaction!(self.store, "log-in", |tx| {
             let now = self.now(tx).await?;
             let person = self.person(tx, &proved.act.body.person).await?;
             let who = person.as_approver();
-            who.check_role(proposal::ANY, now.time)?;
+            who.check_held(proposal::ANY, now.time)?;
+            let unconfirmed = match person.account.body.check_confirmed() {
+                Ok(()) => None,
+                Err(_) => Some(self.fingerprint(tx, &person.account.body).await?),
+            };
             let mut events = self
                 .accept_office(tx, &proved, &evidence, &person, now)
                 .await?;
@@ -166,7 +170,7 @@ impl<C: CryptoModule> Sam<C> {
                 session: id,
             });
             self.audit.append_all(tx, &events, now.time).await?;
-            Ok::<_, Failed>((officer, session))
+            Ok::<_, Failed>((officer, session, unconfirmed))
         })?;
         Ok(LoggedIn {
             session: token,
@@ -175,6 +179,7 @@ impl<C: CryptoModule> Sam<C> {
             office: officer.office,
             idle: limits.idle(),
             until: session.until,
+            unconfirmed,
         })
     }
 

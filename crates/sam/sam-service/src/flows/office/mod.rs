@@ -1,5 +1,6 @@
 //! Officers (`sap.md` §9): how an installation begins, who is logged in, what they proposal, and what comes of it.
 
+mod accounts;
 mod alerts;
 mod approve;
 mod audit_search;
@@ -7,6 +8,7 @@ mod effects;
 mod evidence;
 mod factors;
 mod genesis;
+mod in_time;
 mod log_in;
 mod mail;
 mod people;
@@ -14,13 +16,12 @@ mod proposals;
 
 use audit_log::Event;
 use cm_api::CryptoModule;
-use core_types::{Digest32, Level, OfficerId, PersonId, SecretBytes, UnixTime, VoucherId, sha256};
+use core_types::{Digest32, Level, OfficerId, PersonId, SecretBytes, UnixTime, sha256};
 use sam_core::Reason;
-use sam_core::enrol::{Factor, Voucher, VoucherPhase};
-use sam_core::office::{Account, AccountPhase, Approver, Officer, Session};
+use sam_core::enrol::{Factor, Voucher};
+use sam_core::office::{Account, Approver, Officer, Session};
 use sam_core::passkey::RelyingParty;
 use sap::act::Since;
-use sap::enrol::{Invite, InvitedBy, Subject};
 use sap::office::calls::OfficeRefusal;
 use sap::office::is_account;
 use store_kit::{Tx, sql, transaction};
@@ -186,8 +187,8 @@ impl<C: CryptoModule> Sam<C> {
         self.service.ceiling.max(Level::Two)
     }
 
-    /// Persons who could approve as security officers now: in office, with an account that has a factor. Whose row is refused
-    /// can't, and doesn't stand in the way of the others, nor of opening again.
+    /// Persons who could approve as security officers now: in office, with an account that has a passkey that counts. Whose row is
+    /// refused can't, and doesn't stand in the way of the others, nor of opening again.
     pub(crate) async fn usable_officers(
         &self,
         tx: &mut Tx,
@@ -200,7 +201,7 @@ impl<C: CryptoModule> Sam<C> {
                 continue;
             };
             let (accounts, _) = rows::readable_by_owner::<Account>(tx, &self.sealer, &id).await?;
-            for account in accounts.iter().filter(|a| a.body.usable().is_ok()) {
+            for account in accounts.iter().filter(|a| a.body.counting().is_some()) {
                 if !self.office_factors(tx, &account.body).await?.is_empty() {
                     usable.push(officer.body.id.clone());
                     break;
@@ -211,7 +212,7 @@ impl<C: CryptoModule> Sam<C> {
     }
 
     /// Makes an officer whom no row that can be read names, in the place of one that is refused, if there is any. `false` if this
-    /// human is an officer by another name. Accounts of an earlier officer of this name end: that may have been another human.
+    /// human is an officer by another name, by the sealed copy of any row or by the column of one that is refused. Accounts of an earlier officer of this name end: that may have been another human.
     pub(crate) async fn make_officer(
         &self,
         tx: &mut Tx,
@@ -225,131 +226,19 @@ impl<C: CryptoModule> Sam<C> {
         if tx.fetch_optional(other).await?.is_some() {
             return Ok(false);
         }
+        // The column isn't sealed: whoever writes to the store could have changed it, so that the same human is appointed twice.
+        let known = rows::all_readable::<Officer>(tx, &self.sealer).await?;
+        let same =
+            |row: &Row<Officer>| row.body.identity == officer.identity && row.body.id != officer.id;
+        if known.iter().any(same) {
+            return Ok(false);
+        }
         // By what each row says itself: whoever spoiled the officer's may have hidden theirs behind another owner.
         let mut accounts = rows::all_readable::<Account>(tx, &self.sealer).await?;
         accounts.retain(|account| account.body.officer == officer.id);
         self.end_accounts(tx, accounts, officer.by, events, at)
             .await?;
         rows::put(tx, &self.sealer, officer.id.as_str(), officer, at).await
-    }
-
-    /// Ends accounts, and removes their factors. What is refused of them is of no use to anybody.
-    pub(crate) async fn end_accounts(
-        &self,
-        tx: &mut Tx,
-        accounts: Vec<Row<Account>>,
-        by: Digest32,
-        events: &mut Vec<Event>,
-        at: UnixTime,
-    ) -> Result<(), Failed> {
-        for account in accounts {
-            let ended = Account {
-                phase: AccountPhase::Ended,
-                ..account.body.clone()
-            };
-            rows::save(tx, &self.sealer, &account, &ended).await?;
-            let owner = account.body.id.as_str();
-            let (factors, _) = rows::readable_by_owner::<Factor>(tx, &self.sealer, owner).await?;
-            for factor in factors {
-                if factor.body.removed.is_none() {
-                    rows::save(tx, &self.sealer, &factor, &factor.body.removed(at)).await?;
-                    events.push(Event::FactorRemoved {
-                        person: account.body.id.clone(),
-                        factor: factor.body.id.clone(),
-                        act: by,
-                    });
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Makes an account, or invites a known one anew.
-    pub(crate) async fn invite_account(
-        &self,
-        tx: &mut Tx,
-        invitation: &Invitation<'_>,
-        events: &mut Vec<Event>,
-        at: UnixTime,
-    ) -> Result<(), Failed> {
-        let Invitation {
-            officer,
-            account,
-            voucher,
-            source,
-            by,
-            is_new,
-            ..
-        } = *invitation;
-        let known = rows::get::<Account>(tx, &self.sealer, account.as_str()).await;
-        // One whose row is refused begins anew: its earlier factors and sessions are of no use to whoever has it now.
-        match readable(known)?.flatten() {
-            Some(row) if row.body.officer == officer.id => {
-                let next = match is_new {
-                    true => {
-                        Account::invited(account.clone(), officer.id.clone(), voucher.clone(), at)
-                    }
-                    false => Account {
-                        voucher: voucher.clone(),
-                        ..row.body.clone()
-                    },
-                };
-                rows::save(tx, &self.sealer, &row, &next).await?;
-            }
-            Some(_) => return Err(Reason::Invalid("account").into()),
-            None => {
-                let fresh =
-                    Account::invited(account.clone(), officer.id.clone(), voucher.clone(), at);
-                if !rows::put(tx, &self.sealer, account.as_str(), &fresh, at).await? {
-                    return Err(Failed::Changed);
-                }
-            }
-        }
-        let made = Voucher {
-            invite: Invite {
-                voucher: voucher.clone(),
-                tenant: self.config.tenant.clone(),
-                person: account.clone(),
-                // Nothing is certified: there is no key.
-                subject: Subject {
-                    common_name: officer.name.clone(),
-                    country: String::new(),
-                    organization: None,
-                    serial_number: officer.id.to_string(),
-                },
-                assurance: "office".to_owned(),
-                ceiling: Level::Three,
-                keys: Vec::new(),
-                exp: invitation.exp,
-                secret: invitation.secret,
-                replaces: None,
-                collected: false,
-                codes: None,
-                notices: None,
-                exportable: false,
-                one_time: false,
-            },
-            source: source.to_owned(),
-            by: InvitedBy::Office,
-            service: String::new(),
-            return_uri: self.office_return(),
-            phase: VoucherPhase::Open,
-            tries: 0,
-            act: None,
-            seed: None,
-            enrolled: None,
-            rebinds: None,
-        };
-        if !rows::insert(tx, &self.sealer, voucher.as_str(), &made).await? {
-            return Err(Reason::Used.into());
-        }
-        events.push(Event::AccountInvited {
-            account: account.clone(),
-            officer: officer.id.clone(),
-            voucher: voucher.clone(),
-            by,
-        });
-        Ok(())
     }
 
     /// Where the factors of a voucher's person are made and used.
@@ -360,59 +249,9 @@ impl<C: CryptoModule> Sam<C> {
         }
     }
 
-    /// The account has factors from here on; those of an earlier invitation end.
-    pub(crate) async fn enrol_account(
-        &self,
-        tx: &mut Tx,
-        voucher: &Voucher,
-        at: UnixTime,
-        events: &mut Vec<Event>,
-    ) -> Result<(), Failed> {
-        let person = self.person(tx, &voucher.invite.person).await?;
-        let (account, id) = (&person.account.body, &voucher.invite.voucher);
-        if account.phase == AccountPhase::Ended || account.voucher != *id {
-            return Err(Reason::Withdrawn.into());
-        }
-        person.officer.body.roles(at).ok_or(Reason::Withdrawn)?;
-        let owner = account.id.as_str();
-        let (factors, _) = rows::readable_by_owner::<Factor>(tx, &self.sealer, owner).await?;
-        for row in factors {
-            if row.body.voucher != *id && row.body.removed.is_none() {
-                rows::save(tx, &self.sealer, &row, &row.body.removed(at)).await?;
-                events.push(Event::FactorRemoved {
-                    person: account.id.clone(),
-                    factor: row.body.id.clone(),
-                    act: voucher.act.unwrap_or(Digest32([0; 32])),
-                });
-            }
-        }
-        let next = Account {
-            phase: AccountPhase::Active,
-            registration: Some(id.clone()),
-            factors_changed: Some(at),
-            ..account.clone()
-        };
-        rows::save(tx, &self.sealer, &person.account, &next).await
-    }
-
     pub(crate) fn office_return(&self) -> String {
         format!("{}/o", self.config.office.relying_party.origin)
     }
-}
-
-/// Everything about an invitation to an account.
-#[derive(Clone, Copy)]
-pub(crate) struct Invitation<'a> {
-    pub(crate) officer: &'a Officer,
-    pub(crate) account: &'a PersonId,
-    pub(crate) voucher: &'a VoucherId,
-    pub(crate) secret: Digest32,
-    pub(crate) exp: UnixTime,
-    /// What invites: the proposal's document, the genesis record, or the reopening.
-    pub(crate) source: &'a str,
-    pub(crate) by: Digest32,
-    /// The officer was made just now: nothing that an account of this name had before is theirs.
-    pub(crate) is_new: bool,
 }
 
 /// A session's name in the store: its token is kept as a digest only.

@@ -95,6 +95,7 @@ impl<C: CryptoModule> Sam<C> {
                     .into_iter()
                     .map(|a| AccountInfo {
                         active: a.body.usable().is_ok(),
+                        unconfirmed: a.body.check_confirmed().is_err(),
                         account: a.body.id,
                         last_act: a.body.last_act,
                     })

@@ -2,10 +2,12 @@
 
 use audit_log::Event;
 use cm_api::CryptoModule;
-use core_types::{Digest32, UnixTime};
+use core_types::{Digest32, OfficerId, UnixTime};
 use sam_core::Reason;
 use sam_core::act::{OfficerContent, mint_officer};
-use sam_core::office::proposal::{self, TAKE_WITHIN, check_asking, check_measure, takes, words};
+use sam_core::office::proposal::{
+    self, TAKE_WITHIN, check_asking, check_measure, check_room, takes, words,
+};
 use sam_core::office::{Deed, Phase, Proposal};
 use sam_core::state::Subject;
 use sap::Act;
@@ -15,7 +17,7 @@ use sap::office::calls::{
     ProposalsAnswer, ProposeRequest, SessionRequest, TakenProposal,
 };
 use sap::office::{Document, Requester, TYP_WARRANT, Warrant};
-use store_kit::{sql, transaction};
+use store_kit::{Tx, sql, transaction};
 
 use super::log_in::minted;
 use super::{About, Person};
@@ -37,7 +39,7 @@ impl<C: CryptoModule> Sam<C> {
         }
     }
 
-    /// Proposals, newest first.
+    /// Proposals: all that aren't over, then the newest of the others.
     ///
     /// # Errors
     /// [`OfficeRefusal`].
@@ -141,6 +143,11 @@ impl<C: CryptoModule> Sam<C> {
         })?;
         let digest = record.digest();
         transaction!(self.store, "proposal-ask", |tx| {
+            let asks = self.person(tx, &account.id).await?;
+            asks.as_approver().check_ask(record.measure(), now)?;
+            check_room(self.open_of(tx, &officer.id, now).await?)?;
+            // Of two at a time one has to count again.
+            rows::save(tx, &self.sealer, &asks.account, &asks.account.body).await?;
             if !rows::insert(tx, &self.sealer, &digest.to_string(), &record).await? {
                 return Err(Reason::NotNow.into());
             }
@@ -167,19 +174,45 @@ impl<C: CryptoModule> Sam<C> {
         let now = self.clock.now();
         check_deed(&present.person, Deed::SeeProposals, now)?;
         let mut tx = self.store.read("proposals").await?;
-        let select = sql("SELECT id FROM office_proposal ORDER BY stamp DESC, id LIMIT 100");
-        let ids = tx.fetch_all(select).await?;
-        let mut proposals = Vec::with_capacity(ids.len());
-        for row in ids {
-            let id = row.text("id")?;
-            let row = rows::get::<Proposal>(&mut tx, &self.sealer, &id).await;
+        let mut found = Vec::new();
+        // Whoever has much to propose pushes nothing off the page that waits for others: none of it is left out.
+        for select in [
+            "SELECT id, version, sealed FROM office_proposal WHERE state IN ('open', 'waiting', 'approved') \
+             ORDER BY stamp DESC, id",
+            "SELECT id, version, sealed FROM office_proposal WHERE state NOT IN ('open', 'waiting', 'approved') \
+             ORDER BY stamp DESC, id LIMIT 100",
+        ] {
+            found.extend(tx.fetch_all(sql(select)).await?);
+        }
+        let mut proposals = Vec::with_capacity(found.len());
+        for row in &found {
             // One that is refused, of which the scrub tells, keeps nobody from the others.
-            if let Some(row) = readable(row)?.flatten() {
+            let opened = rows::open::<Proposal>(&mut tx, &self.sealer, row);
+            if let Some(row) = readable(opened)?.flatten() {
                 let digest = row.body.digest();
                 proposals.push(info(&row.body, digest, Some(&present.person), now));
             }
         }
         Ok(proposals)
+    }
+
+    /// How many proposals of an officer wait for approvals.
+    async fn open_of(
+        &self,
+        tx: &mut Tx,
+        officer: &OfficerId,
+        now: UnixTime,
+    ) -> Result<usize, Failed> {
+        let select =
+            "SELECT id, version, sealed FROM office_proposal WHERE owner = $1 AND state = 'open'";
+        let found = tx.fetch_all(sql(select).bind(officer.as_str())).await?;
+        let mut open = 0;
+        for row in &found {
+            let opened = rows::open::<Proposal>(tx, &self.sealer, row);
+            let opened = readable(opened)?.flatten();
+            open += usize::from(opened.is_some_and(|row| row.body.check_open(now).is_ok()));
+        }
+        Ok(open)
     }
 
     async fn try_proposal_open(
@@ -359,6 +392,7 @@ pub(crate) fn info(
             Phase::Approved => ProposalState::Approved,
             Phase::Done => ProposalState::Done,
             Phase::Ended => ProposalState::Ended,
+            Phase::Expired => ProposalState::Expired,
         },
         needs: takes(record.measure()).persons,
         approvals: record

@@ -507,7 +507,7 @@ async fn rows_that_cannot_be_dealt_with_hold_up_nobody_elses() {
         };
         let gone = |cause| (KeyState::Destroyed, Some(cause));
         assert_eq!(of(&once).await, gone(StopCause::Used));
-        assert_eq!(world.audited("key.destroyed", "used").await, 1);
+        assert_eq!(world.audited("key.destroyed", "\"used\"").await, 1);
         let stop = world.key(&ended).await.stop.unwrap();
         assert!(stop.certificate.is_some(), "the module said so");
         let until = world.key(&over).await.until.unwrap();

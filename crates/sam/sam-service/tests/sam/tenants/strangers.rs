@@ -120,6 +120,7 @@ fn naming(path: &str, of: &Owned, back: &str) -> Value {
             client: client(),
             client_name: "claimed".into(),
             items,
+            renew: 0,
             pin: secret(),
             otp: secret(),
             grant: Digest32([1; 32]),

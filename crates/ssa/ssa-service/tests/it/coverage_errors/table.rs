@@ -68,7 +68,7 @@ pub const TABLE: &[(&str, &[&str])] = &[
             "Invalid parameter credentialID",
             "Invalid parameter credentialDeletionRequest",
             "Invalid parameter revocationReason",
-            "Revocation is the certification authority's: ask it, or have the signer do so",
+            "The certificate isn't revoked: that is its certification authority's, ask there. Without revoke this call tells of the deletion",
         ],
     ),
     (
@@ -136,6 +136,7 @@ pub const TABLE: &[(&str, &[&str])] = &[
             "Invalid parameter conformance_level",
             "Invalid parameter signed_envelope_property",
             "Invalid parameter signed_props: x",
+            "documentDigests or documents are not authorized by the SAD: it is for hashes of data to be signed; ask with hashType sdr",
             // As signatures/signHash.
             "Missing (or invalid type) string parameter SAD",
             "Invalid parameter SAD",
@@ -167,7 +168,7 @@ pub const TABLE: &[(&str, &[&str])] = &[
             "202 accepted_request: The request is accepted and not completed yet",
             "Missing (or invalid type) string parameter requestID",
             "Invalid parameter requestID",
-            "userID parameter MUST be null",
+            "userID parameter SHALL be null",
             "Invalid parameter userID",
             "Invalid parameter clientData",
         ],

@@ -124,6 +124,10 @@ pub fn key_info(id: &KeyId, alg: KeyAlg, name: &str) -> KeyInfo {
     }
 }
 
+fn is_bare(items: &[PrepareItem]) -> bool {
+    !items.is_empty() && items.iter().all(|item| item.doc.is_none())
+}
+
 impl SamPort for FakeSam {
     fn about<'a>(&'a self, _: &'a Empty) -> Called<'a, About> {
         let (clock, away) = self.with(|s| {
@@ -209,6 +213,7 @@ impl SamPort for FakeSam {
                 sign_until,
                 key: found.asked.key.clone(),
                 count: u32::try_from(found.asked.items.len()).unwrap(),
+                bare: is_bare(&found.asked.items),
             })
         });
         Box::pin(async { Self::answer(answer) })
@@ -216,6 +221,9 @@ impl SamPort for FakeSam {
 
     fn explicit<'a>(&'a self, request: &'a ExplicitRequest) -> Called<'a, Explicit> {
         let answer = self.with(|s| {
+            if let Some(refusal) = s.prepare_refusal.clone() {
+                return Err(refusal);
+            }
             let key = s
                 .keys
                 .get(&request.person)
@@ -238,11 +246,12 @@ impl SamPort for FakeSam {
                 items: request.items.clone(),
                 client_jws: None,
                 open: None,
-                renew: 0,
+                renew: request.renew,
                 return_uri: String::new(),
                 ttl: 60,
             };
             let count = u32::try_from(asked.items.len()).unwrap();
+            let bare = is_bare(&asked.items);
             let stored = Request {
                 asked,
                 state: RequestState::Approved,
@@ -254,6 +263,7 @@ impl SamPort for FakeSam {
                 sign_until: UnixTime(START + SIGN_UNTIL),
                 key: request.key.clone(),
                 count,
+                bare,
             })
         });
         Box::pin(async { Self::answer(answer) })
@@ -318,6 +328,7 @@ impl SamPort for FakeSam {
                 sign_until: UnixTime(START + SIGN_UNTIL),
                 key: found.asked.key.clone(),
                 count: 1,
+                bare: is_bare(&found.asked.items),
             })
         });
         Box::pin(async { Self::answer(answer) })

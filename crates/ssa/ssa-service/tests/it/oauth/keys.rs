@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use ssa_service::ClientSettings;
 
 use super::{JWT_BEARER, Key, assertion, client, csc, error, post, service_code};
+use crate::certificates::{ASKING, with_cas};
 use crate::web::{
     BASE, Browser, REDIRECT, VERIFIER, credential_request, hash, service_request, stacks, with,
 };
@@ -37,12 +38,20 @@ async fn a_client_with_keys_proves_them_each_time_anew() {
             ask(&good, &[("client_id", "keyed")]).await.status,
             StatusCode::OK
         );
-        let token_endpoint = {
-            let mut claims = assertion(&stack, "keyed", "2");
-            claims["aud"] = json!([format!("{BASE}/oauth2/token")]);
-            key.jwt(&claims)
+        // RFC 9126 §2: the issuer, or one of two endpoints, among whatever else.
+        for endpoint in ["token", "pushed_authorize"] {
+            let url = format!("{BASE}/oauth2/{endpoint}");
+            for aud in [json!(url), json!(["https://else.example", url])] {
+                let mut claims = assertion(&stack, "keyed", &aud.to_string());
+                claims["aud"] = aud;
+                assert_eq!(ask(&key.jwt(&claims), &[]).await.status, StatusCode::OK);
+            }
+        }
+        let named = {
+            let header = json!({ "alg": "ES256", "typ": "client-authentication+jwt" });
+            key.sign(&header, &assertion(&stack, "keyed", "2"))
         };
-        assert_eq!(ask(&token_endpoint, &[]).await.status, StatusCode::OK);
+        assert_eq!(ask(&named, &[]).await.status, StatusCode::OK);
         let now = stack.clock.now();
         let change = |name: &str, value: Value| {
             let mut claims = assertion(&stack, "keyed", name);
@@ -56,7 +65,20 @@ async fn a_client_with_keys_proves_them_each_time_anew() {
                 "other audience",
                 change("aud", json!("https://evil.example")),
             ),
+            (
+                "another endpoint",
+                change("aud", json!(format!("{BASE}/oauth2/revoke"))),
+            ),
+            // Where nobody is asked for certificates.
+            (
+                "an address that isn't ours",
+                change("aud", json!(format!("{ASKING}/oauth2/token"))),
+            ),
             ("no audience", change("aud", Value::Null)),
+            ("a signed request", {
+                let header = json!({ "alg": "ES256", "typ": "oauth-authz-req+jwt" });
+                key.sign(&header, &assertion(&stack, "keyed", "5"))
+            }),
             ("expired", change("exp", json!(now))),
             ("for a year", change("exp", json!(now.plus(31_536_000)))),
             ("without an end", change("exp", Value::Null)),
@@ -96,6 +118,82 @@ async fn a_client_with_keys_proves_them_each_time_anew() {
             assert!(answer.status.is_client_error(), "{}", answer.body);
         }
     }
+}
+
+#[tokio::test]
+async fn an_assertion_may_be_for_where_certificates_are_asked_for() {
+    let (_dir, stacks) = with_cas(|_| {}).await;
+    for mut stack in stacks {
+        let key = Key::new();
+        let settings = ClientSettings {
+            keys: vec![key.jwk()],
+            users: vec!["hanako".to_owned()],
+            ..ClientSettings::default()
+        };
+        client(&mut stack, "keyed", settings).await;
+        for endpoint in ["token", "pushed_authorize"] {
+            let mut claims = assertion(&stack, "keyed", endpoint);
+            claims["aud"] = json!(format!("{ASKING}/oauth2/{endpoint}"));
+            let jwt = key.jwt(&claims);
+            let form = [
+                ("grant_type", "client_credentials"),
+                ("client_assertion_type", JWT_BEARER),
+                ("client_assertion", jwt.as_str()),
+            ];
+            let answer = post(&stack, "/oauth2/token", &[], &form).await;
+            assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
+        }
+    }
+}
+
+// shows: I-7.1.4.1-log-all-access-attempts
+#[tokio::test]
+async fn guesses_at_clients_fill_no_log() {
+    for stack in stacks().await {
+        let guess = async |id: &str| {
+            let form = [
+                ("grant_type", "client_credentials"),
+                ("client_id", id),
+                ("client_secret", "guess"),
+            ];
+            let answer = post(&stack, "/oauth2/token", &[], &form).await;
+            assert_eq!(error(&answer), "invalid_client");
+        };
+        // Whoever says a name that no client has is nobody.
+        for n in 0..5 {
+            guess(&format!("invented-{n}")).await;
+        }
+        assert!(stack.audit_bodies("client.refused").await.is_empty());
+        for _ in 0..70 {
+            guess("app").await;
+        }
+        let named = stack.audit_bodies("client.refused").await.len();
+        assert_eq!(named, 60, "by name while they are few");
+        stack.clock.advance(61);
+        stack.ssa.send_notices().await.unwrap();
+        let told = stack.audit_bodies("access.unknown").await;
+        assert_eq!(told.len(), 2);
+        for (entry, tries) in told.iter().zip([r#""tries":1"#, r#""tries":14"#]) {
+            let good = entry.contains("oauth2") && entry.contains(tries);
+            assert!(good, "{entry}");
+        }
+        // That costs no other client its entries, nor the tokens of this one theirs.
+        guess("other").await;
+        let last = stack.audit_bodies("client.refused").await.pop().unwrap();
+        assert!(last.contains("other"), "{last}");
+        let dead = stack.credential_token("app", "hanako", &[hash(1)]).await;
+        stack.clock.advance(3600);
+        let before = stack.audit_bodies("access.denied").await.len();
+        for _ in 0..60 {
+            csc(&stack, "credentials/list", &bearer(&dead), "{}").await;
+        }
+        let named = stack.audit_bodies("access.denied").await.len();
+        assert_eq!(named, before + 60);
+    }
+}
+
+fn bearer(token: &str) -> [(&'static str, String); 1] {
+    [("authorization", format!("Bearer {token}"))]
 }
 
 // shows: T-USE-CAPTURE, T-USE-CRED-FORGE

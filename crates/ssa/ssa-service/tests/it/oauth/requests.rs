@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use ssa_service::{ClientSettings, NewClient};
 
 use super::{JWT_BEARER, Key, assertion, client, error, post};
+use crate::device::type_code;
 use crate::fake::client_id;
 use crate::web::{
     BASE, Browser, Form, REDIRECT, Stack, VERIFIER, credential_request, hash, service_request,
@@ -109,6 +110,69 @@ async fn what_stands_in_a_signed_request_counts_and_nothing_beside_it() {
     }
 }
 
+// shows: T-USE-DTBSR-FORGE
+#[tokio::test]
+async fn a_devices_signed_request_reaches_the_sam_and_its_codes_end_with_it() {
+    for mut stack in stacks().await {
+        let key = Key::new();
+        let settings = ClientSettings {
+            keys: vec![key.jwk()],
+            signed_requests: true,
+            device: true,
+            ..ClientSettings::default()
+        };
+        client(&mut stack, "signs", settings).await;
+        let begin = async |object: &str, jti: &str| {
+            let jwt = key.jwt(&assertion(&stack, "signs", jti));
+            let form = [
+                ("client_assertion_type", JWT_BEARER),
+                ("client_assertion", jwt.as_str()),
+                ("request", object),
+            ];
+            post(&stack, "/oauth2/device_authorization", &[], &form).await
+        };
+        let object = request_object(&stack, &key, "signs", |_| ());
+        let codes = begin(&object, "1").await;
+        let mut browser = Browser::new(&stack);
+        browser.log_in("hanako").await;
+        let away = type_code(&mut browser, &codes.text("user_code")).await;
+        let rid = browser.at_sic(&away).0;
+        let asked = stack.sam.with(|s| s.requests[&rid].asked.clone());
+        // As it came: the SAM judges for itself.
+        assert_eq!(asked.client_jws.as_deref(), Some(object.as_str()));
+        assert_eq!(asked.items[0].h.0, hash(1));
+        // Later than that the SAM wouldn't take it.
+        let codes = begin(&object, "2").await;
+        assert_eq!(codes.json()["expires_in"], 300);
+        stack.clock.advance(300);
+        let page = type_code(&mut browser, &codes.text("user_code")).await;
+        assert!(page.body.contains("No device waits"), "{}", page.body);
+        let long = request_object(&stack, &key, "signs", |claims| {
+            claims["exp"] = json!(stack.clock.now().plus(3600));
+        });
+        assert_eq!(begin(&long, "3").await.json()["expires_in"], 900);
+    }
+}
+
+// shows: T-USE-DTBSR-FORGE
+#[tokio::test]
+async fn a_client_whose_keys_the_sam_knows_is_told_to_sign_its_requests() {
+    for stack in stacks().await {
+        let unsigned = sam_api::Refusal::Invalid {
+            member: "client_jws".to_owned(),
+        };
+        stack.sam.with(|s| s.prepare_refusal = Some(unsigned));
+        let mut browser = Browser::new(&stack);
+        let form = credential_request("app", "key-hanako", &[hash(1)]);
+        let page = browser.authorize(&form).await;
+        let answer = browser.log_in_here(&page, "hanako").await;
+        assert_eq!(
+            answer.param("error").as_deref(),
+            Some("invalid_request_object")
+        );
+    }
+}
+
 // shows: T-USE-CRED-FORGE, T-USE-CAPTURE
 #[tokio::test]
 async fn under_fapi_requests_are_pushed_clients_have_keys_and_tokens_are_bound() {
@@ -139,15 +203,18 @@ async fn under_fapi_requests_are_pushed_clients_have_keys_and_tokens_are_bound()
             push(&nowhere, &asserted("1")).await.status,
             StatusCode::BAD_REQUEST
         );
-        let wrong = {
+        // For the issuer, as one text: no other endpoint's fits, and none that is another server's too.
+        for aud in [
+            json!(format!("{BASE}/oauth2/token")),
+            json!(format!("{BASE}/oauth2/pushed_authorize")),
+            json!([BASE]),
+            json!([BASE, "https://else.example"]),
+        ] {
             let mut claims = assertion(&stack, "bank", "2");
-            claims["aud"] = json!(format!("{BASE}/oauth2/token"));
-            key.jwt(&claims)
-        };
-        assert_eq!(
-            error(&push(&service_request("bank"), &wrong).await),
-            "invalid_client"
-        );
+            claims["aud"] = aud;
+            let answer = push(&service_request("bank"), &key.jwt(&claims)).await;
+            assert_eq!(error(&answer), "invalid_client", "{claims}");
+        }
         let pushed = push(&service_request("bank"), &asserted("3")).await;
         let uri = pushed.text("request_uri");
         let form = vec![("client_id", "bank".to_owned()), ("request_uri", uri)];

@@ -142,3 +142,26 @@ async fn introspection_tells_a_client_about_its_own_tokens_only() {
         assert_eq!(anonymous.status, StatusCode::BAD_REQUEST);
     }
 }
+
+// shows: T-USE-CRED-FORGE
+#[tokio::test]
+async fn a_token_that_signs_revokes_itself_and_no_other() {
+    for stack in stacks().await {
+        let service = stack.service_token("app", "hanako").await;
+        let signing = stack.credential_token("app", "hanako", &[hash(1)]).await;
+        let other = stack.credential_token("app", "hanako", &[hash(2)]).await;
+        let revoke = async |bearer: &str, token: &str| {
+            let body = json!({ "token": token }).to_string();
+            stack.csc("auth/revoke", bearer, &body).await.status
+        };
+        for token in [&service, &other] {
+            assert_eq!(revoke(&signing, token).await, StatusCode::FORBIDDEN);
+        }
+        assert_eq!(revoke(&signing, &signing).await, StatusCode::NO_CONTENT);
+        assert_eq!(revoke(&signing, &signing).await, StatusCode::UNAUTHORIZED);
+        // What reads may end what signs.
+        assert_eq!(revoke(&service, &other).await, StatusCode::NO_CONTENT);
+        let list = stack.csc("credentials/list", &service, "{}").await;
+        assert_eq!(list.status, StatusCode::OK);
+    }
+}

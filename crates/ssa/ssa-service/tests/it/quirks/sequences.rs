@@ -4,6 +4,7 @@
 use axum::http::StatusCode;
 use core_types::HashAlg;
 use core_types::bytes::{b64, b64u};
+use sam_api::ssa::KeyState;
 use serde_json::{Value, json};
 use ssa_service::ClientSettings;
 
@@ -138,10 +139,19 @@ async fn the_library_of_a_wallet_on_the_jvm() {
     }
 }
 
-/// The same wallet's library on another system, older and looser (`eudi-lib-ios-rqes-csc-swift`).
+/// The same wallet's library on another system, older and looser (`eudi-lib-ios-rqes-csc-swift`). Of its person's keys one is
+/// stopped and one destroyed.
 #[tokio::test]
 async fn the_library_of_a_wallet_on_ios() {
     for stack in stacks().await {
+        let person = stack.users["hanako"].person.clone();
+        for (key, state) in [
+            ("key-stopped", KeyState::Suspended),
+            ("key-gone", KeyState::Destroyed),
+        ] {
+            stack.sam.add_key(&person, key, core_types::KeyAlg::P256);
+            crate::delete::state(&stack, key, state);
+        }
         let info = call(&stack, "/csc/v2/info", "", &json!({ "lang": "en-US" }))
             .await
             .json();
@@ -159,18 +169,30 @@ async fn the_library_of_a_wallet_on_ios() {
         let body = json!({ "credentialInfo": true, "certificates": "chain", "certInfo": true, "auth_info": true,
             "only_valid": true, "lang": "en-US", "client_data": "x" });
         let list = call(&stack, "/csc/v2/credentials/list", &bearer, &body).await;
-        let one = list.json()["credentialInfos"][0].clone();
-        for name in [
-            "status",
-            "certificates",
-            "issuerDN",
-            "serialNumber",
-            "subjectDN",
-            "validFrom",
-            "validTo",
-        ] {
-            assert!(!one["cert"][name].is_null(), "{name}");
+        // It doesn't say `onlyValid` in a way that counts, and reads no list with a member of a certificate missing.
+        let infos = list.json()["credentialInfos"].as_array().unwrap().clone();
+        let ids = infos.iter().map(|info| info["credentialID"].clone());
+        assert_eq!(
+            ids.collect::<Vec<_>>(),
+            ["key-hanako", "key-stopped"].map(Value::from)
+        );
+        for info in &infos {
+            for name in [
+                "status",
+                "certificates",
+                "issuerDN",
+                "serialNumber",
+                "subjectDN",
+                "validFrom",
+                "validTo",
+            ] {
+                assert!(!info["cert"][name].is_null(), "{name}: {info}");
+            }
         }
+        let statuses = ["valid", "suspended"].map(Value::from);
+        let told = infos.iter().map(|info| info["cert"]["status"].clone());
+        assert_eq!(told.collect::<Vec<_>>(), statuses);
+        let one = infos[0].clone();
         // What it takes for missing is optional to it: #6.
         assert!(one.get("scal").is_none(), "#6");
         let key = one["credentialID"].as_str().unwrap();
