@@ -8,12 +8,12 @@
 //! [`OrderKind::Checkpoint`]; nothing else is to be had from it.
 
 pub mod ceremony;
+pub mod endorsement;
 pub mod officers;
 pub mod order;
 pub mod restore;
 pub mod rpc;
 pub mod switch;
-pub mod voucher;
 
 pub use order::{Dtbs, Order, OrderBody, OrderKind, SignItem, TYP_ORDER};
 pub use rpc::{

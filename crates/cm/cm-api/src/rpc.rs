@@ -9,8 +9,8 @@ use jose::Jwk;
 use serde::{Deserialize, Serialize};
 
 use crate::ceremony::{CeremonyRequest, Held};
+use crate::endorsement::Endorsement;
 use crate::order::Order;
-use crate::voucher::Voucher;
 
 /// Why the CM said no. A refusal is definite: no private-key operation took place.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
@@ -187,7 +187,7 @@ pub struct StatementRequest {
     /// The word of earlier act keys for all of this. The module gives a statement without one of a key that it knows for its first SAM, and when
     /// officers let another one follow.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub vouchers: Vec<Voucher>,
+    pub endorsements: Vec<Endorsement>,
 }
 
 /// Answer to [`ImportKey`].

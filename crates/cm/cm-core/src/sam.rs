@@ -57,7 +57,7 @@ impl Keeper<'_> {
         if known.last == Some(pair) {
             return Ok(true);
         }
-        let by = request.vouched_by(&known.act);
+        let by = request.endorsed_by(&known.act);
         if by.is_none() {
             let open = known.open_until.is_some_and(|until| self.now < until);
             if !first && !open {

@@ -26,7 +26,7 @@ const EARLIER: i64 = 60;
 /// Where keys lie that have no statement yet.
 const DRAFT: &str = "next";
 /// How many of the last sets vouch for the next one: the module may come from a backup that knows fewer.
-const VOUCHING: usize = 4;
+const ENDORSING: usize = 4;
 
 /// An open set of keys.
 pub(crate) struct Ring {
@@ -141,10 +141,10 @@ impl<C: CryptoModule> Sam<C> {
             seal: next.seal.public().clone(),
             nbf,
             exp: nbf.plus(LIFE),
-            vouchers: Vec::new(),
+            endorsements: Vec::new(),
         };
         for earlier in self.last_rings().await? {
-            request.vouch(&earlier.act).map_err(|_| Reason::NotNow)?;
+            request.endorse(&earlier.act).map_err(|_| Reason::NotNow)?;
         }
         let answer = self
             .module
@@ -222,7 +222,7 @@ impl<C: CryptoModule> Sam<C> {
             if let Some(row) = readable(row)?.flatten() {
                 rings.push(open(row.id, &row.body)?);
             }
-            if rings.len() == VOUCHING {
+            if rings.len() == ENDORSING {
                 break;
             }
         }

@@ -149,7 +149,7 @@ impl Drill {
             seal: seal.public().clone(),
             nbf: NOW,
             exp: NOW.plus(3600),
-            vouchers: Vec::new(),
+            endorsements: Vec::new(),
         };
         let statement = module.statement(asked).await.unwrap().statement;
         Self {

@@ -263,9 +263,9 @@ impl SamSide {
             seal: seal.public().clone(),
             nbf: now,
             exp: now.plus(3600),
-            vouchers: Vec::new(),
+            endorsements: Vec::new(),
         };
-        request.vouch(&act).unwrap();
+        request.endorse(&act).unwrap();
         let statement = client.call::<Statement>(&request).await.unwrap().statement;
         let root = client
             .call::<cm_api::rpc::Root>(&Empty {})

@@ -263,10 +263,10 @@ pub async fn statement(
         seal: seal.public().clone(),
         nbf: now,
         exp: now.plus(48 * 3600),
-        vouchers: Vec::new(),
+        endorsements: Vec::new(),
     };
     // The key that it is known by already, if it is.
-    request.vouch(act).unwrap();
+    request.endorse(act).unwrap();
     module
         .statement(request)
         .await

@@ -41,10 +41,10 @@ impl Keys {
             seal: self.seal.public().clone(),
             nbf: now,
             exp: now.plus(3600),
-            vouchers: Vec::new(),
+            endorsements: Vec::new(),
         };
         for earlier in by {
-            request.vouch(earlier).unwrap();
+            request.endorse(earlier).unwrap();
         }
         request
     }

@@ -160,9 +160,9 @@ async fn the_sams_keys_follow_one_another_however_long_nobody_asked_and_nobody_e
             seal: seal.public().clone(),
             nbf: now,
             exp: now.plus(3600),
-            vouchers: Vec::new(),
+            endorsements: Vec::new(),
         };
-        own.vouch(&act).unwrap();
+        own.endorse(&act).unwrap();
         let refused = world.cm.call::<Statement>(&own).await;
         let refused = refused.map(drop);
         assert_eq!(refused, Err(ModuleError::Refused(Refusal::NotAuthentic)));

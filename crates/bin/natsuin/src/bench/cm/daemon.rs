@@ -113,9 +113,9 @@ impl Daemon {
             seal: seal.public().clone(),
             nbf: now,
             exp: now.plus(48 * 3600),
-            vouchers: Vec::new(),
+            endorsements: Vec::new(),
         };
-        request.vouch(&act)?;
+        request.endorse(&act)?;
         let statement = client.call::<Statement>(&request).await;
         let sequencing = tokio::spawn(async move {
             let error = sequencer.keep(&store, &SystemClock, SEQUENCE_EVERY).await;

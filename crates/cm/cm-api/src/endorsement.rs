@@ -7,23 +7,23 @@ use serde::{Deserialize, Serialize};
 
 use crate::StatementRequest;
 
-/// `typ` of a voucher.
-pub const TYP_VOUCHER: &str = "natsuin-sam-next+jws";
+/// `typ` of an endorsement.
+pub const TYP_ENDORSEMENT: &str = "natsuin-sam-next+jws";
 
 /// An earlier act key's word for all that a request for a statement says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Voucher {
+pub struct Endorsement {
     /// The earlier key.
     pub by: Jwk,
-    /// Compact JWS over the request without vouchers.
+    /// Compact JWS over the request without endorsements.
     pub signed: String,
 }
 
 impl StatementRequest {
     fn asked(&self) -> Result<Vec<u8>, JoseError> {
         let bare = Self {
-            vouchers: Vec::new(),
+            endorsements: Vec::new(),
             ..self.clone()
         };
         serde_json::to_vec(&bare).map_err(|_| JoseError::Malformed)
@@ -33,21 +33,21 @@ impl StatementRequest {
     ///
     /// # Errors
     /// [`JoseError`] when the key can't sign.
-    pub fn vouch(&mut self, by: &SigningKey) -> Result<(), JoseError> {
-        let signed = by.sign(TYP_VOUCHER, &self.asked()?)?;
+    pub fn endorse(&mut self, by: &SigningKey) -> Result<(), JoseError> {
+        let signed = by.sign(TYP_ENDORSEMENT, &self.asked()?)?;
         let by = by.public().clone();
-        self.vouchers.push(Voucher { by, signed });
+        self.endorsements.push(Endorsement { by, signed });
         Ok(())
     }
 
-    /// The first of the `known` keys, by their thumbprints, that has vouched for just this.
-    pub fn vouched_by(&self, known: &[Digest32]) -> Option<Digest32> {
+    /// The first of the `known` keys, by their thumbprints, that has endorsed just this.
+    pub fn endorsed_by(&self, known: &[Digest32]) -> Option<Digest32> {
         let asked = self.asked().ok()?;
-        let vouched = self.vouchers.iter().filter(|voucher| {
-            let payload = jose::verify(&voucher.signed, TYP_VOUCHER, &voucher.by);
+        let endorsed = self.endorsements.iter().filter(|one| {
+            let payload = jose::verify(&one.signed, TYP_ENDORSEMENT, &one.by);
             payload.is_ok_and(|payload| payload == asked)
         });
-        let mut keys = vouched.map(|voucher| voucher.by.thumbprint());
+        let mut keys = endorsed.map(|one| one.by.thumbprint());
         keys.find(|key| known.contains(key))
     }
 }
