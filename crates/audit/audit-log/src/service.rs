@@ -30,8 +30,7 @@ pub fn beside_of(node: &str) -> Option<&str> {
 /// # Errors
 /// [`StoreError`].
 pub async fn has_begun(tx: &mut Tx, node: &str) -> Result<bool, StoreError> {
-    let entry =
-        "SELECT 1 AS n FROM audit_entry WHERE kind = 'audit.started' AND node = $1 LIMIT 1";
+    let entry = "SELECT 1 AS n FROM audit_entry WHERE kind = 'audit.started' AND node = $1 LIMIT 1";
     Ok(tx.fetch_optional(sql(entry).bind(node)).await?.is_some())
 }
 

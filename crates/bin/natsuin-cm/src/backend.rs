@@ -215,10 +215,7 @@ fn unchecked(fault: &Fault) -> NotOpened {
             ("cm-start-silent", remedy(&OpenError::Silent))
         }
         Fault::Locked(_) => ("cm-start-login", remedy(&OpenError::LastTry)),
-        Fault::Broken(_) => (
-            FAULTY,
-            "look at the device: what it made doesn't verify",
-        ),
+        Fault::Broken(_) => (FAULTY, "look at the device: what it made doesn't verify"),
     };
     let trouble = Trouble::new(code(fault, "pkcs11"), fault.to_string(), remedy);
     NotOpened { trouble, what }

@@ -97,11 +97,21 @@ mod tests {
             ),
         ] {
             let said = switch.sentence();
-            for part in ["sign.example.jp", "kid", what, "number 3", "2026-", "HSMの交換"] {
+            for part in [
+                "sign.example.jp",
+                "kid",
+                what,
+                "number 3",
+                "2026-",
+                "HSMの交換",
+            ] {
                 assert!(said.contains(part), "{said}");
             }
         }
         let without = r#"{"sam":"s","root":"r","enabled":true,"serial":1,"exp":9}"#;
-        assert!(serde_json::from_str::<Switch>(without).is_err(), "no reason");
+        assert!(
+            serde_json::from_str::<Switch>(without).is_err(),
+            "no reason"
+        );
     }
 }

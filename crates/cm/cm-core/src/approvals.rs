@@ -42,7 +42,8 @@ pub(crate) async fn keep(
 
 /// Puts a row as it is, as a restore does.
 pub(crate) async fn put(tx: &mut Tx, id: &str, at: i64, sealed: &[u8]) -> Result<(), Failed> {
-    let query = "INSERT INTO cm_approval (id, at, sealed) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
+    let query =
+        "INSERT INTO cm_approval (id, at, sealed) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
     tx.execute(sql(query).bind(id).bind(at).bind(sealed))
         .await?;
     Ok(())

@@ -122,9 +122,9 @@ pub fn router(module: Arc<Module>, caller: impl Into<String>) -> Router {
     };
     Routes::new(door, LIMIT)
         .method::<Root, _, _>(|d, peer, _| async move { Ok(d.admit(&peer).await?.root_answer()) })
-        .method::<Status, _, _>(|d, peer, _| async move {
-            Ok(d.admit_either(&peer).await?.health())
-        })
+        .method::<Status, _, _>(
+            |d, peer, _| async move { Ok(d.admit_either(&peer).await?.health()) },
+        )
         .method::<SwitchModule, _, _>(|d, peer, request| async move {
             d.admit_either(&peer).await?.switch(&request).await
         })

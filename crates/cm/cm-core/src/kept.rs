@@ -80,7 +80,9 @@ fn daemon(node: &str) -> &str {
 }
 
 async fn read(tx: &mut Tx, vault: &Vault) -> Result<(KeptErrors, Option<i64>), Failed> {
-    let (held, row) = mark::read::<KeptErrors>(tx, vault, mark::ERRORS).await?.unzip();
+    let (held, row) = mark::read::<KeptErrors>(tx, vault, mark::ERRORS)
+        .await?
+        .unzip();
     Ok((held.unwrap_or_default(), row))
 }
 

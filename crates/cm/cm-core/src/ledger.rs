@@ -343,7 +343,10 @@ mod tests {
             );
             ledger.read(&entry).unwrap();
             let keys: Vec<_> = ledger.keys().collect();
-            assert!(matches!(keys[..], [("k", life)] if life.spki == Some(spki)), "{kind}");
+            assert!(
+                matches!(keys[..], [("k", life)] if life.spki == Some(spki)),
+                "{kind}"
+            );
         }
         let mut ledger = Ledger::default();
         let entry = format!(

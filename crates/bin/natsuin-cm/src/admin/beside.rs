@@ -78,7 +78,8 @@ async fn work(
         Command::NewSam => {
             config.obey(module.audit(), store, now).await?;
             let opened = module.open_for_sam_alone().await;
-            let remedy = "where there are two officers they approve it: approve-key new-sam, hold-ceremony";
+            let remedy =
+                "where there are two officers they approve it: approve-key new-sam, hold-ceremony";
             let until = opened.map_err(|e| trouble("new-sam", e, remedy))?;
             let until = until.rfc3339();
             Ok(format!(

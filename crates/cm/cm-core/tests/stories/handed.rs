@@ -16,10 +16,7 @@ use tower::ServiceExt as _;
 use crate::kit::Story;
 
 /// A call with the SAM's certificate.
-async fn call<M: Method>(
-    router: &Router,
-    request: &M::Request,
-) -> Result<M::Response, M::Refusal> {
+async fn call<M: Method>(router: &Router, request: &M::Request) -> Result<M::Response, M::Refusal> {
     let body = Body::from(serde_json::to_vec(request).unwrap());
     let mut http = Request::post(M::PATH).body(body).unwrap();
     http.headers_mut()

@@ -182,7 +182,10 @@ async fn a_restored_module_knows_the_keys_that_followed_after_its_backup() {
         let thief = Keys::new();
         let refused = thief.ask(&story, &story.module, &[&thief.act]).await;
         assert_eq!(refused.map(drop), Err(Refusal::NotAuthentic));
-        later.ask(&story, &story.module, &[&next.act]).await.unwrap();
+        later
+            .ask(&story, &story.module, &[&next.act])
+            .await
+            .unwrap();
         story.module.scrub().await.unwrap();
     }
 }

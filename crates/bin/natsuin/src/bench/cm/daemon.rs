@@ -273,7 +273,9 @@ fn act(dir: &Path) -> Result<SigningKey> {
     if !path.exists() {
         std::fs::write(&path, SigningKey::generate()?.1.expose())?;
     }
-    Ok(SigningKey::from_pkcs8(&SecretBytes::new(std::fs::read(path)?))?)
+    Ok(SigningKey::from_pkcs8(&SecretBytes::new(std::fs::read(
+        path,
+    )?))?)
 }
 
 /// The root secret of this directory's module.
