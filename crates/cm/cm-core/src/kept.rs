@@ -151,19 +151,16 @@ impl Keeper<'_> {
         Ok(())
     }
 
-    /// Puts errors back that a log tells of and the mark doesn't, as this node's; answers how many. `name`: under which officers end them.
-    async fn put_back(&self, tx: &mut Tx, ledger: &Ledger, name: &str) -> Result<u64, Failed> {
+    /// Puts errors back that the log tells of and the mark doesn't, as this node's. `name`: under which officers end them.
+    async fn put_back(&self, tx: &mut Tx, lost: &[Digest32], name: &str) -> Result<(), Failed> {
         let (mut errors, row) = read(tx, self.vault).await?;
         let node = daemon(self.audit.node());
-        let known = |errors: &KeptErrors, id| errors.errors.iter().any(|e| e.id == id);
-        let lost: Vec<Digest32> = ledger.errors().filter(|id| !known(&errors, *id)).collect();
-        for id in &lost {
-            errors.begin(*id, name, node, self.now);
+        for id in lost {
+            if !errors.has(*id) {
+                errors.begin(*id, name, node, self.now);
+            }
         }
-        if !lost.is_empty() {
-            write(tx, self.vault, self.random, &errors, row).await?;
-        }
-        Ok(u64::try_from(lost.len()).unwrap_or(u64::MAX))
+        write(tx, self.vault, self.random, &errors, row).await
     }
 
     /// After a restore: what the old log or the backup says was found is this node's, and the new log tells of it.
