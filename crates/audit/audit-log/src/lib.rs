@@ -59,7 +59,7 @@ pub use sequencer::{
     Archived, Deleted, Deletion, DeletionError, Leaves, LogReader, Lost, ReplayError, Replayed,
     Sequenced, Sequencer, Summary, Told, archived, read_back, replay,
 };
-pub use service::{Setting, beside};
+pub use service::{Setting, beside, beside_of, has_begun};
 pub use status::{ALERTS, Status, alerts, ever_told, newest, status};
 pub use tiles::{Resource, checkpoints, fetch};
 pub use witness::{Answer, Asking, Carrier, Measure, Witness, Witnesses};

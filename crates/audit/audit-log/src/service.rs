@@ -20,6 +20,20 @@ pub fn beside(node: &str) -> String {
     format!("{node}.command")
 }
 
+/// The daemon beside which a command with this name writes.
+pub fn beside_of(node: &str) -> Option<&str> {
+    node.strip_suffix(".command")
+}
+
+/// Whether this node has begun before in this store. The entries that say so stay when others are deleted.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn has_begun(tx: &mut Tx, node: &str) -> Result<bool, StoreError> {
+    let entry = "SELECT 1 AS n FROM audit_entry WHERE kind = 'audit.started' AND node = $1 LIMIT 1";
+    Ok(tx.fetch_optional(sql(entry).bind(node)).await?.is_some())
+}
+
 impl AuditLog {
     /// Records that the audit function and the service begin, whether the store came out of a backup and who of `restorers` wanted
     /// that, and which settings have changed since the last start of this node. The store itself is one of them (`store`): another

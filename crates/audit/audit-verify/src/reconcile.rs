@@ -3,7 +3,8 @@
 //! The SAM records its intent (`sad.consumed`) before it orders, the module what it is going to do (`key.used`) before it signs, and
 //! that certainly nothing came of it (`key.gave-nothing`) before it lets the SAM order once more, the SAM what came out
 //! (`signature.made`). They meet in act, key and step. Each is there once, with the same number of values; of several orders of
-//! one intent all but one came to nothing.
+//! one intent all but one came to nothing. The proof by which the module was ordered is the one that the SAM accepted for that act
+//! (`act.approved`).
 
 use std::collections::HashMap;
 
@@ -49,11 +50,24 @@ pub struct Unmatched {
 #[derive(Debug, Default)]
 pub struct Reconciler {
     /// By a digest of act, key and step.
-    orders: HashMap<[u8; 16], Found>,
+    orders: HashMap<Name, Found>,
     cm: Span,
     sam: Span,
     /// Name and key of the module's last order, with the number of its values.
     last: Option<(String, String, u32)>,
+    /// Proofs that the SAM accepted, by their acts.
+    accepted: HashMap<Name, Name>,
+}
+
+/// What a digest or a list of names is known by here.
+type Name = [u8; 16];
+
+fn name_of(text: &str) -> Name {
+    let mut context = Context::new(&SHA256);
+    context.update(text.as_bytes());
+    let mut short = [0; 16];
+    short.copy_from_slice(&context.finish().as_ref()[..16]);
+    short
 }
 
 /// When a log's first and last entry were written.
@@ -71,6 +85,16 @@ struct Found {
     nothing: u32,
     /// An order of which the module has two entries.
     twice: Option<Side>,
+    /// By whose proof the module says that it was, and an order that says another one.
+    proof: Option<Proof>,
+    another: Option<Side>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Proof {
+    act: Name,
+    proof: Name,
+    side: Side,
 }
 
 /// Entries of one kind.
@@ -134,13 +158,18 @@ impl Reconciler {
             return;
         };
         span.take(entry.at);
+        let text = |name: &str| entry.detail[name].as_str().unwrap_or_default().to_owned();
         let counted = match (zone, entry.kind.as_str()) {
             ("sam", "sad.consumed") => "items",
             ("sam", "signature.made") | ("cm", "key.used") => "count",
             ("cm", "key.gave-nothing") => "",
+            ("sam", "act.approved") => {
+                let (act, proof) = (name_of(&text("act")), name_of(&text("proof")));
+                self.accepted.insert(act, proof);
+                return;
+            }
             _ => return,
         };
-        let text = |name: &str| entry.detail[name].as_str().unwrap_or_default().to_owned();
         let number = |name: &str| entry.detail[name].as_u64().unwrap_or(0);
         let side = Side {
             seq,
@@ -159,11 +188,8 @@ impl Reconciler {
             }
             self.last = Some((order, key, side.count));
         }
-        let mut name = Context::new(&SHA256);
-        name.update(format!("{}\n{}\n{}", text("act"), text("key"), number("step")).as_bytes());
-        let mut short = [0; 16];
-        short.copy_from_slice(&name.finish().as_ref()[..16]);
-        let found = self.orders.entry(short).or_default();
+        let name = format!("{}\n{}\n{}", text("act"), text("key"), number("step"));
+        let found = self.orders.entry(name_of(&name)).or_default();
         let attempt = 1 << u32::try_from(number("attempt")).unwrap_or(31).min(31);
         match entry.kind.as_str() {
             "sad.consumed" => found.intent.take(side),
@@ -175,6 +201,14 @@ impl Reconciler {
                 }
                 found.attempts |= attempt;
                 found.used.take(side);
+                // Entries of older programs don't say it.
+                if let Some(proof) = entry.detail["proof"].as_str() {
+                    let (act, proof) = (name_of(&text("act")), name_of(proof));
+                    let first = *found.proof.get_or_insert(Proof { act, proof, side });
+                    if first.proof != proof {
+                        found.another = found.another.or(Some(side));
+                    }
+                }
             }
         }
     }
@@ -217,6 +251,13 @@ impl Reconciler {
             name("cm", "key.used", found.used.second, what);
         }
         // The module's orders beside the SAM's intent.
+        let what = "the module was ordered by another proof than the SAM accepted for the act";
+        let foreign = found.proof.filter(|p| {
+            let accepted = self.accepted.get(&p.act);
+            accepted.is_some_and(|accepted| *accepted != p.proof)
+        });
+        name("cm", "key.used", foreign.map(|p| p.side), what);
+        name("cm", "key.used", found.another, what);
         let what = "the module signed another number of values than the SAM meant";
         name("cm", "key.used", found.used.differs, what);
         match (intent, used) {
@@ -366,6 +407,31 @@ mod tests {
         let mut nothing = cm.clone();
         nothing.insert(4, entry("key.gave-nothing", 22, "a", ("", 0), 1));
         assert_eq!(named(&judged(&sam, &nothing)), ("sam", 2, "signature.made"));
+    }
+
+    #[test]
+    fn the_proof_of_an_order_is_the_one_that_was_accepted() {
+        let by = |kind: &str, at: i64, proof: &str, attempt: u32| {
+            let detail = serde_json::json!({
+                "act": "p", "key": "k", "step": 0, "count": 1, "items": 1, "attempt": attempt, "proof": proof, "order": at.to_string(),
+            });
+            serde_json::json!({"at": at, "kind": kind, "detail": detail}).to_string()
+        };
+        let (mut sam, mut cm) = logs();
+        sam.insert(1, by("sad.consumed", 40, "", 0));
+        cm.insert(4, by("key.used", 41, "one", 0));
+        assert!(judged(&sam, &cm).ok, "its acceptance was archived");
+        sam.insert(1, by("act.approved", 39, "one", 0));
+        assert!(judged(&sam, &cm).ok);
+        cm[4] = by("key.used", 41, "another", 0);
+        assert_eq!(named(&judged(&sam, &cm)), ("cm", 4, "key.used"));
+        // The module's own log doesn't agree with itself.
+        cm[4] = by("key.used", 41, "one", 0);
+        cm.insert(5, by("key.gave-nothing", 41, "", 0));
+        cm.insert(6, by("key.used", 42, "one", 1));
+        assert!(judged(&sam, &cm).ok);
+        cm[6] = by("key.used", 42, "another", 1);
+        assert_eq!(named(&judged(&sam, &cm)), ("cm", 6, "key.used"));
     }
 
     #[test]

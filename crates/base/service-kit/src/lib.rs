@@ -21,7 +21,7 @@ pub mod trouble;
 pub use answer::Answer;
 pub use listen::{Running, Shutdown, bind, serve};
 pub use peer::{Peer, PeerCertificates};
-pub use protect::harden;
+pub use protect::{harden, harden_command};
 pub use rate::{HourlyLimit, HourlyRate, Rate, RateLimit};
 pub use room::{Room, Rooms, is_no_room};
 pub use rpc::{CallError, Client, Routes};

@@ -2,17 +2,20 @@
 
 mod several;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use cm_core::NotStarted;
+use cm_core::ahead::Ahead;
 use cm_core::backend::{Backend, Fault, NO_WRAPPING_KEY};
 use cm_core::several::Declared;
 use cm_pkcs11::{Declaration, Limits, OpenError, Opening, Options, Pkcs11Backend, WrappedKeys};
 use cm_soft::SoftBackend;
-use core_types::{Level, SecretBytes};
+use core_types::{KeyAlg, Level, SecretBytes};
 use serde::Deserialize;
 use service_kit::Trouble;
 
@@ -45,6 +48,15 @@ impl BackendConfig {
         };
         let levels = tokens.iter().map(|token| token.declared_level);
         levels.max().unwrap_or(Level::One)
+    }
+
+    /// Libraries that are given a PIN.
+    pub(crate) fn libraries(&self) -> Vec<PathBuf> {
+        match self {
+            Self::Software {} => Vec::new(),
+            Self::Pkcs11(token) => vec![token.module.clone()],
+            Self::Several { tokens, .. } => tokens.iter().map(|t| t.module.clone()).collect(),
+        }
     }
 }
 
@@ -102,7 +114,18 @@ pub(crate) struct NotOpened {
     pub(crate) what: &'static str,
 }
 
+/// The alarm of a device that isn't what it must be.
+const FAULTY: &str = "cm-start-self-test";
+
 impl NotOpened {
+    /// What is recorded of it.
+    pub(crate) fn why(&self) -> NotStarted {
+        NotStarted {
+            what: self.what,
+            broken: self.what == FAULTY,
+        }
+    }
+
     /// Whether it may pass without a person.
     fn passes(&self) -> bool {
         self.trouble.code == Trouble::AWAY
@@ -165,6 +188,36 @@ pub(crate) fn open(
     }
 }
 
+/// The same with a stock of keys, if one is wanted.
+///
+/// # Errors
+/// [`NotOpened`] when the back end can't make such keys, or keeps keys in a place of their own.
+pub(crate) fn ahead(
+    backend: Arc<dyn Backend>,
+    want: &BTreeMap<KeyAlg, usize>,
+) -> Result<Arc<dyn Backend>, NotOpened> {
+    if want.is_empty() {
+        return Ok(backend);
+    }
+    let want = want.iter().map(|(alg, n)| (*alg, *n)).collect();
+    match Ahead::new(backend, want) {
+        Ok(ahead) => Ok(Arc::new(ahead)),
+        Err(fault) => Err(NotOpened {
+            trouble: Trouble::new(
+                code(&fault, "bad-config"),
+                fault.to_string(),
+                "name kinds of keys the back end makes, and none for keys in a token",
+            ),
+            what: match fault {
+                Fault::Broken(_) => FAULTY,
+                Fault::Locked(_) => "cm-start-login",
+                Fault::Unavailable(_) | Fault::Unknown(_) => "cm-start-silent",
+                Fault::Unfit(_) => "cm-start-settings",
+            },
+        }),
+    }
+}
+
 /// Why it isn't known that keys are shared: only where a device said so are they not.
 fn unchecked(fault: &Fault) -> NotOpened {
     let (what, remedy) = match fault {
@@ -173,10 +226,7 @@ fn unchecked(fault: &Fault) -> NotOpened {
             ("cm-start-silent", remedy(&OpenError::Silent))
         }
         Fault::Locked(_) => ("cm-start-login", remedy(&OpenError::LastTry)),
-        Fault::Broken(_) => (
-            "cm-start-self-test",
-            "look at the device: what it made doesn't verify",
-        ),
+        Fault::Broken(_) => (FAULTY, "look at the device: what it made doesn't verify"),
     };
     let trouble = Trouble::new(code(fault, "pkcs11"), fault.to_string(), remedy);
     NotOpened { trouble, what }
@@ -265,7 +315,10 @@ impl Wanted {
                     fault.to_string(),
                     "use a token that wraps with AES (RFC 5649), or keys = \"token\"",
                 ),
-                what: "cm-start-wrapping",
+                what: match fault {
+                    Fault::Broken(_) => FAULTY,
+                    _ => "cm-start-wrapping",
+                },
             }),
         }
     }
@@ -424,6 +477,8 @@ mod tests {
         ] {
             let told = unchecked(&fault);
             assert_eq!((told.what, told.passes()), (what, away));
+            let broken = matches!(fault, Fault::Broken(_));
+            assert_eq!(told.why().broken, broken, "{fault}");
         }
         let code = |error| NotOpened::from(error).trouble.code;
         assert_eq!(code(OpenError::Silent), Trouble::AWAY);

@@ -8,7 +8,7 @@ use cm_api::rpc::HoldCeremony;
 use core_types::{Digest32, KeyAlg, KeyId, Level, UnixTime};
 use service_kit::{Client, Trouble};
 
-use crate::admin::{officer, read_root, trouble, write_new};
+use crate::admin::{checked, officer, read_root, tell, trouble, write_new};
 
 /// What officers approve of a key of the provider. Both give the same values.
 #[derive(Debug, Clone, Subcommand)]
@@ -46,6 +46,8 @@ pub(crate) enum What {
         #[arg(long)]
         not_after: i64,
     },
+    /// Let a SAM follow that has lost the keys of the one before: within the hour its next keys are taken without their word.
+    NewSam,
     /// Destroy a key of either kind.
     Destroy {
         /// Its id.
@@ -96,6 +98,7 @@ impl From<What> for Wanted {
                 level,
                 not_after: UnixTime(not_after),
             },
+            What::NewSam => Self::NewSam {},
             What::Destroy { id, spki } => Self::Destroy { key: id, spki },
         }
     }
@@ -105,15 +108,17 @@ pub(crate) fn approve(
     sam: &str,
     key: &Path,
     root: &Path,
-    exp: i64,
+    (reason, exp): (&str, i64),
     what: What,
 ) -> Result<String, Trouble> {
     let ceremony = Ceremony {
         sam: sam.to_owned(),
         root: read_root(root)?.kid(),
+        reason: checked(reason)?,
         exp: UnixTime(exp),
         what: what.into(),
     };
+    tell(&ceremony.sentence());
     let approval = ceremony.approve(&officer(key)?);
     approval.map_err(|e| trouble("keys", e, "use a key that officer-key has made"))
 }
@@ -152,6 +157,12 @@ pub(crate) async fn hold(
                 }
             }
             lines.join("\n")
+        }
+        Held::Open(until) => {
+            format!(
+                "the SAM's next keys are taken until {}: start it now",
+                until.rfc3339()
+            )
         }
         Held::Destroyed(end) => format!(
             "key {} is unusable since {}{}",

@@ -328,6 +328,9 @@ mod tests {
             .join("../../../config/natsuin-cm.toml");
         let config: Config = daemon::load(&sample).unwrap();
         assert_eq!(config.listen.port(), 8501);
+        // The unit lets it.
+        let unit = include_str!("../../../../packaging/systemd/natsuin-cm.service");
+        assert!(config.lock_memory && unit.contains("LimitMEMLOCK=infinity"));
     }
 
     // shows: III-A1.4.1-protect-use-disclosure

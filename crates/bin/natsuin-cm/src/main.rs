@@ -17,6 +17,7 @@ use audit_service::{AuditConfig, ClockConfig, ClockReading, store_trouble, troub
 use backend::Missing;
 use clap::Parser;
 use cm_api::{ModuleState, Refusal};
+use cm_core::backend::Fault;
 use cm_core::{MIGRATIONS, Module, ModuleConfig, StartError, log_of, not_started};
 use config::{Config, bad_officers, bad_table};
 use core_types::Clock as _;
@@ -58,10 +59,13 @@ async fn run(args: Args) -> Result<(), Trouble> {
     config.passphrase_file.clone_from(&args.passphrase_file);
     match &args.command {
         None => {
-            let own = protect::Own::look(&args.config, config.binary_sha256.as_deref())?;
+            let (libraries, expected) = (config.backend.libraries(), &config.binary_sha256);
+            let own = protect::Own::look(&args.config, libraries, expected.as_deref())?;
             serve_until_interrupted(config, own).await
         }
         Some(command) => {
+            // Shares, the root secret and opened rows are as secret in a command.
+            service_kit::harden_command(config.lock_memory)?;
             admin::run(config, command).await?.tell(args.json);
             Ok(())
         }
@@ -74,7 +78,7 @@ async fn open_store(url: &str) -> Result<Store, Trouble> {
     opened.map_err(|e| store_trouble(&e))
 }
 
-async fn start(config: &Config) -> Result<(Arc<Module>, Store), Trouble> {
+async fn start(config: &Config) -> Result<(Module, Store), Trouble> {
     let officers = config.officers()?;
     let policy = config.policy(&officers)?;
     // All that is judged has been read by then.
@@ -97,31 +101,19 @@ async fn start(config: &Config) -> Result<(Arc<Module>, Store), Trouble> {
     let opened = backend::open(&config.backend, missing).and_then(|backend| {
         // Its level is the back end's to say.
         config.audit.anchored(backend.ceiling())?;
-        Ok(backend)
+        ClockConfig::demanded(config.clock.as_ref(), backend.ceiling())?;
+        backend::ahead(backend, &config.keys_ahead)
     });
-    let mut backend = match opened {
+    let backend = match opened {
         Ok(backend) => backend,
         Err(not) => {
             let (clock, random) = (SystemClock, Arc::new(SystemRandom));
             let node = config.node.as_str();
-            let told = not_started(node, &store, &root, &clock, random, not.what).await;
+            let told = not_started(node, &store, &root, &clock, random, not.why()).await;
             told.map_err(|e| Trouble::new("cm-start", e.to_string(), CHECK))?;
             return Err(not.trouble);
         }
     };
-    ClockConfig::demanded(config.clock.as_ref(), backend.ceiling())?;
-    if !config.keys_ahead.is_empty() {
-        let want = config
-            .keys_ahead
-            .iter()
-            .map(|(alg, n)| (*alg, *n))
-            .collect();
-        let ahead = cm_core::ahead::Ahead::new(backend, want);
-        backend = Arc::new(ahead.map_err(|e| {
-            let remedy = "name kinds of keys the back end makes, and none for keys in a token";
-            Trouble::new(backend::code(&e, "bad-config"), e.to_string(), remedy)
-        })?);
-    }
     let module = ModuleConfig {
         copies_kept_days: config.copies_kept_days,
         key_life_days: config.key_life_days,
@@ -138,7 +130,7 @@ async fn start(config: &Config) -> Result<(Arc<Module>, Store), Trouble> {
     let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom));
     let started =
         Module::start_with(module, policy, backend, store.clone(), &root, clock, random).await;
-    Ok((Arc::new(started.map_err(start_trouble)?), store))
+    Ok((started.map_err(start_trouble)?, store))
 }
 
 /// What is to be done about a module that doesn't start.
@@ -148,8 +140,12 @@ fn start_trouble(error: StartError) -> Trouble {
         StartError::Officers(error) => bad_officers(error),
         StartError::Store(error) => store_trouble(&error),
         StartError::SelfTest(ref fault) => {
-            let remedy =
-                "look at the device; where it is only away the service manager tries again";
+            let remedy = match fault {
+                Fault::Broken(_) => {
+                    "look at the device; once its tests pass the module starts in its error state, which officers end"
+                }
+                _ => "look at the device; where it is only away the service manager tries again",
+            };
             Trouble::new(backend::code(fault, "cm-start"), error.to_string(), remedy)
         }
         error => Trouble::new("cm-start", error.to_string(), CHECK),
@@ -160,7 +156,9 @@ async fn serve_until_interrupted(config: Config, own: protect::Own) -> Result<()
     service_kit::harden(config.lock_memory)?;
     let mut reading_clock = ClockReading::of(config.clock.as_ref())?;
     let (module, store) = start(&config).await?;
-    let recorded = module.settings(own.settings()).await;
+    let runs_as = own.runs_as();
+    let module = Arc::new(module.watching(Arc::new(own)));
+    let recorded = module.runs_as(runs_as).await;
     recorded.map_err(|e| not_begun(&e, module.health().state, "audit", CHECK))?;
     let clock = SystemClock;
     let every = config.audit.every();
@@ -196,7 +194,7 @@ async fn serve_until_interrupted(config: Config, own: protect::Own) -> Result<()
         stuck = finish(&module) => Err(stuck),
         trouble = reading_clock.keep(&heed) => Err(trouble),
         never = compare(&module, Duration::from_secs(config.self_test_seconds.max(60))) => match never {},
-        never = test_again(&module, &own, Duration::from_secs(config.self_test_seconds.max(60))) => match never {},
+        never = test_again(&module, Duration::from_secs(config.self_test_seconds.max(60))) => match never {},
     };
     drop(stop);
     running.stopped().await;
@@ -205,6 +203,7 @@ async fn serve_until_interrupted(config: Config, own: protect::Own) -> Result<()
     }
     // After an error the log may be what can't be written.
     if ended.is_ok() {
+        module.tell_pins().await;
         AuditConfig::close(module.audit(), &store, &sequencer, clock.now()).await?;
     }
     ended
@@ -239,31 +238,16 @@ async fn sequencer(module: &Module, store: &Store, config: &Config) -> Result<Se
 }
 
 /// The self-tests, again and again. What they find is the module's affair: in its error state it goes on refusing.
-async fn test_again(
-    module: &Module,
-    own: &protect::Own,
-    every: Duration,
-) -> std::convert::Infallible {
+async fn test_again(module: &Module, every: Duration) -> std::convert::Infallible {
     let mut ticks = tokio::time::interval(every);
     // The first tick is at once, and the tests have just been run.
     ticks.tick().await;
     loop {
         ticks.tick().await;
-        test(module, own).await;
-    }
-}
-
-/// Once: of the program's own files, and of all that the module tests.
-async fn test(module: &Module, own: &protect::Own) {
-    if !own.unchanged() {
-        tracing::error!("the program's file or its configuration was changed while it runs");
-        module
-            .latch_for_good("program or configuration changed")
-            .await;
-    }
-    match module.self_test().await {
-        Ok(health) => tracing::info!(state = ?health.state, "self-tests were run"),
-        Err(refusal) => tracing::error!(%refusal, "the module is out of service"),
+        match module.self_test().await {
+            Ok(health) => tracing::info!(state = ?health.state, "self-tests were run"),
+            Err(refusal) => tracing::error!(%refusal, "the module is out of service"),
+        }
     }
 }
 
@@ -319,7 +303,7 @@ mod tests {
     async fn a_configuration_that_changes_under_the_daemon_stops_it_for_good() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "a = 1\n").unwrap();
-        let own = protect::Own::look(file.path(), None).unwrap();
+        let own = protect::Own::look(file.path(), Vec::new(), None).unwrap();
         let officers = [0; 2].map(|_| SigningKey::generate().unwrap().0);
         let config = ModuleConfig {
             officers: officers.iter().map(|o| o.public().clone()).collect(),
@@ -332,21 +316,23 @@ mod tests {
         let backend = Arc::new(cm_soft::SoftBackend);
         let store = test_store.store.clone();
         let module = Module::start(config, backend, store, &root, clock, random);
-        let module = module.await.unwrap();
-        test(&module, &own).await;
-        assert_eq!(module.health().state, ModuleState::Operational);
+        let module = module.await.unwrap().watching(Arc::new(own));
+        // Whoever has the tests run, the clock or an administrator.
+        let tested = module.self_test().await.unwrap();
+        assert_eq!(tested.state, ModuleState::Operational);
         std::fs::write(file.path(), "a = 2\n").unwrap();
-        test(&module, &own).await;
-        assert_eq!(module.health().state, ModuleState::Error);
+        let tested = module.self_test().await.unwrap();
+        assert_eq!(tested.state, ModuleState::Error);
         // Neither the old file nor two officers excuse it.
         std::fs::write(file.path(), "a = 1\n").unwrap();
-        test(&module, &own).await;
+        module.self_test().await.unwrap();
         let wanted = Switch {
             sam: "sam.test".into(),
             root: module.root().kid(),
             enabled: true,
             recover: true,
             error: module.health().error,
+            reason: "changed".into(),
             serial: 1,
             exp: SystemClock.now().plus(600),
         };

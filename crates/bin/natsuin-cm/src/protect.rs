@@ -1,5 +1,6 @@
 //! The daemon's protection of itself (`III-3-12-protect-security-functions`, `III-3-13-detect-software`): nothing of its memory
-//! goes to a file, and program and configuration are what they were when it started.
+//! goes to a file, and program, configuration and the libraries that get a PIN are what they were when it started. What a library
+//! loads itself isn't looked at.
 //!
 //! What can't be had without unsafe code: wiping what the compiler spills to stack and registers, and keys inside the
 //! cryptographic library apart from its own wiping. What no program can have: protection from whoever is root.
@@ -8,14 +9,34 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+use cm_core::{OwnFiles, RunsAs};
 use core_types::Digest32;
 use service_kit::Trouble;
 
-/// Program and configuration as they were at the start.
+/// Files as they were at the start.
 pub(crate) struct Own {
     program: PathBuf,
     config: PathBuf,
-    seen: (Digest32, Digest32),
+    libraries: Vec<PathBuf>,
+    seen: Seen,
+}
+
+#[derive(PartialEq, Eq)]
+struct Seen {
+    program: Digest32,
+    config: Digest32,
+    /// In the order of the configuration; nothing for one that isn't there, with which nothing starts.
+    libraries: Vec<Option<Digest32>>,
+}
+
+impl Seen {
+    fn look(program: &Path, config: &Path, libraries: &[PathBuf]) -> Result<Self, Trouble> {
+        Ok(Self {
+            program: digest(program)?,
+            config: digest(config)?,
+            libraries: libraries.iter().map(|path| digest(path).ok()).collect(),
+        })
+    }
 }
 
 impl Own {
@@ -23,33 +44,49 @@ impl Own {
     ///
     /// # Errors
     /// [`Trouble`] `integrity` when the program is another one.
-    pub(crate) fn look(config: &Path, expected: Option<&str>) -> Result<Self, Trouble> {
+    pub(crate) fn look(
+        config: &Path,
+        libraries: Vec<PathBuf>,
+        expected: Option<&str>,
+    ) -> Result<Self, Trouble> {
         let remedy = "install the release again and compare its digest";
         let program = std::env::current_exe()
             .map_err(|e| Trouble::new("integrity", e.to_string(), remedy))?;
-        let seen = (digest(&program)?, digest(config)?);
+        let seen = Seen::look(&program, config, &libraries)?;
         let running = digest(Path::new("/proc/self/exe"))?;
         let hex = core_types::bytes::hex(running.0);
         let other = expected.is_some_and(|e| !e.trim().eq_ignore_ascii_case(&hex));
-        if other || running != seen.0 {
+        if other || running != seen.program {
             let what = format!("this program's SHA-256 is {hex}, which isn't the expected one");
             return Err(Trouble::new("integrity", what, remedy));
         }
         Ok(Self {
             program,
             config: config.to_owned(),
+            libraries,
             seen,
         })
     }
 
-    /// Digest of both, for the audit log.
-    pub(crate) fn settings(&self) -> Digest32 {
-        core_types::sha256(&[&self.seen.0.0, &self.seen.1.0])
+    /// For the audit log.
+    pub(crate) fn runs_as(&self) -> RunsAs {
+        let all = self.seen.libraries.iter().flatten();
+        let all: Vec<&[u8]> = all.map(|digest| digest.0.as_slice()).collect();
+        RunsAs {
+            program: self.seen.program,
+            configuration: self.seen.config,
+            library: match self.seen.libraries.as_slice() {
+                [] => None,
+                [one] => *one,
+                _ => Some(core_types::sha256(&all)),
+            },
+        }
     }
+}
 
-    /// Whether they are still the same.
-    pub(crate) fn unchanged(&self) -> bool {
-        let now = digest(&self.program).and_then(|program| Ok((program, digest(&self.config)?)));
+impl OwnFiles for Own {
+    fn unchanged(&self) -> bool {
+        let now = Seen::look(&self.program, &self.config, &self.libraries);
         now.is_ok_and(|now| now == self.seen)
     }
 }
@@ -83,19 +120,47 @@ mod tests {
 
     // shows: III-3-12-protect-security-functions, III-3-13-detect-software, T-KEY-MALFUNCTION
     #[test]
-    fn another_program_or_configuration_is_seen() {
+    fn another_program_configuration_or_library_is_seen() {
         let config = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(config.path(), "a = 1\n").unwrap();
-        let own = Own::look(config.path(), None).unwrap();
+        let look = |expected| Own::look(config.path(), Vec::new(), expected);
+        let own = look(None).unwrap();
         assert!(own.unchanged());
         let program = std::env::current_exe().unwrap();
         let right = core_types::bytes::hex(digest(&program).unwrap().0);
-        assert!(Own::look(config.path(), Some(&right)).is_ok());
+        assert!(look(Some(&right)).is_ok());
         let other = right.replace(|c: char| c.is_ascii_digit(), "f");
-        assert!(Own::look(config.path(), Some(&other)).is_err());
+        assert!(look(Some(&other)).is_err());
         std::fs::write(config.path(), "a = 2\n").unwrap();
         assert!(!own.unchanged());
         std::fs::remove_file(config.path()).unwrap();
         assert!(!own.unchanged(), "gone");
+    }
+
+    // shows: III-3-12-protect-security-functions, III-3-13-detect-software, T-KEY-DISCLOSE
+    #[test]
+    fn the_libraries_that_get_a_pin_are_watched_and_named_in_the_log() {
+        let dir = tempfile::tempdir().unwrap();
+        let [config, one, two] = ["cm.toml", "one.so", "two.so"].map(|name| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, name).unwrap();
+            path
+        });
+        let look = |libraries: &[&PathBuf]| {
+            let libraries = libraries.iter().map(|path| (*path).clone()).collect();
+            Own::look(&config, libraries, None).unwrap()
+        };
+        assert_eq!(look(&[]).runs_as().library, None);
+        let own = look(&[&one]);
+        let alone = own.runs_as().library;
+        assert_eq!(alone, Some(digest(&one).unwrap()), "as its maker says it");
+        let both = look(&[&one, &two]);
+        assert_ne!(both.runs_as().library, alone);
+        assert!(own.unchanged() && both.unchanged());
+        std::fs::write(&two, "another").unwrap();
+        assert!(own.unchanged() && !both.unchanged());
+        std::fs::remove_file(&one).unwrap();
+        assert!(!own.unchanged(), "gone");
+        assert_eq!(look(&[&one]).runs_as().library, None, "it isn't there");
     }
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Subcommand;
+use cm_api::switch::{Switch, TYP_SWITCH};
 use core_types::clock::SystemClock;
 use core_types::random::SystemRandom;
 use core_types::{
@@ -369,12 +370,27 @@ async fn give(
             let all = officer.proposals().await.map_err(refused)?;
             let one = all.iter().find(|info| info.proposal == proposal);
             let document = one.and_then(|info| read(&info.document));
-            let bytes = document.and_then(|d| d.facts.switch);
-            let bytes = bytes.ok_or_else(|| {
+            let bytes = document.as_ref().and_then(|d| d.facts.switch.clone());
+            let (Some(document), Some(bytes)) = (document, bytes) else {
                 let todo = "give --module-key only for the module's switch";
-                input("module-key", "this proposal wants no such signature", todo)
-            })?;
-            let signed = key.sign(cm_api::switch::TYP_SWITCH, bytes.as_bytes());
+                let what = "this proposal wants no such signature";
+                return Err(input("module-key", what, todo));
+            };
+            // What the module is going to read has to be what is proposed.
+            let switch = serde_json::from_str::<Switch>(&bytes).ok();
+            let switch = switch.filter(|s| {
+                let enabled = s.enabled;
+                !s.recover
+                    && document.measure == Measure::Module { enabled }
+                    && document.reason == s.reason
+            });
+            let Some(switch) = switch else {
+                let what = "what the module would read isn't what is proposed";
+                let todo = "sign nothing; find out who changed it";
+                return Err(input("module-key", what, todo));
+            };
+            out.note(&clean(&switch.sentence()));
+            let signed = key.sign(TYP_SWITCH, bytes.as_bytes());
             Some(signed.map_err(|e| input("module-key", &e.to_string(), "use another key"))?)
         }
     };

@@ -21,6 +21,8 @@ pub struct Ceremony {
     pub sam: String,
     /// Thumbprint of the module's root key, as its `kid`.
     pub root: String,
+    /// Why, [`core_types::words::is_reason`].
+    pub reason: String,
     /// Not accepted at or after this time.
     pub exp: UnixTime,
     /// What is to be done.
@@ -52,6 +54,8 @@ pub enum Wanted {
         /// Not used at or after this time.
         not_after: UnixTime,
     },
+    /// Let a SAM follow that has lost the keys of the one before: within the hour the next keys count without their word.
+    NewSam {},
     /// Destroy a key of either purpose.
     Destroy {
         /// Key.
@@ -74,6 +78,47 @@ pub struct Subject {
 }
 
 impl Ceremony {
+    /// What is approved, in a sentence for whoever signs it.
+    pub fn sentence(&self) -> String {
+        let what = match &self.what {
+            Wanted::SealKey {
+                alg,
+                level,
+                subject,
+                not_after,
+            } => {
+                let Subject {
+                    country,
+                    organization,
+                    name,
+                } = subject;
+                let until = not_after.rfc3339();
+                format!(
+                    "makes a seal key ({alg}, level {level}) for {name}, {organization}, {country}, good until {until}"
+                )
+            }
+            Wanted::LogKey {
+                origin,
+                level,
+                not_after,
+            } => {
+                let until = not_after.rfc3339();
+                format!("makes a key (level {level}) for the log {origin}, good until {until}")
+            }
+            Wanted::NewSam {} => {
+                "takes the next keys that come with the SAM's certificate without the word of those before".to_owned()
+            }
+            Wanted::Destroy { key, spki } => format!("destroys key {key} (SHA-256 {spki})"),
+        };
+        let Self {
+            sam, root, reason, ..
+        } = self;
+        let exp = self.exp.rfc3339();
+        format!(
+            "The module of {sam} with the root key {root} {what} (to be brought before {exp}), because: {reason}"
+        )
+    }
+
     /// An officer's approval.
     ///
     /// # Errors
@@ -92,6 +137,8 @@ pub enum Held {
     Made(ProviderKey),
     /// A key was destroyed.
     Destroyed(KeyDestroyed),
+    /// Another SAM may follow until then.
+    Open(UnixTime),
 }
 
 /// A key of the provider.
@@ -113,4 +160,46 @@ pub struct ProviderKey {
 pub struct CeremonyRequest {
     /// Approvals of the same bytes ([`Ceremony`]) by two officers.
     pub approvals: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // shows: III-A1.4.2-dual-control
+    #[test]
+    fn whoever_signs_reads_which_key_and_why() {
+        let at = UnixTime(1_790_000_000);
+        let seal = Wanted::SealKey {
+            alg: KeyAlg::P256,
+            level: Level::Two,
+            subject: Subject {
+                country: "JP".into(),
+                organization: "Example".into(),
+                name: "Signing".into(),
+            },
+            not_after: at,
+        };
+        let log = Wanted::LogKey {
+            origin: "sign.example.jp/sam".into(),
+            level: Level::One,
+            not_after: at,
+        };
+        for (what, parts) in [
+            (seal, vec!["p-256", "level 2", "Signing, Example, JP"]),
+            (log, vec!["level 1", "the log sign.example.jp/sam"]),
+        ] {
+            let said = Ceremony {
+                sam: "sign.example.jp".into(),
+                root: "kid".into(),
+                reason: "renewal".into(),
+                exp: at,
+                what,
+            };
+            let said = said.sentence();
+            for part in parts.into_iter().chain(["kid", "because: renewal"]) {
+                assert!(said.contains(part), "{said}");
+            }
+        }
+    }
 }

@@ -8,6 +8,7 @@
 //! [`OrderKind::Checkpoint`]; nothing else is to be had from it.
 
 pub mod ceremony;
+pub mod endorsement;
 pub mod officers;
 pub mod order;
 pub mod restore;

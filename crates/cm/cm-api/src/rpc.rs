@@ -9,6 +9,7 @@ use jose::Jwk;
 use serde::{Deserialize, Serialize};
 
 use crate::ceremony::{CeremonyRequest, Held};
+use crate::endorsement::Endorsement;
 use crate::order::Order;
 
 /// Why the CM said no. A refusal is definite: no private-key operation took place.
@@ -183,6 +184,10 @@ pub struct StatementRequest {
     pub nbf: UnixTime,
     /// Valid until, at most 48 h later.
     pub exp: UnixTime,
+    /// The word of earlier act keys for all of this. The module gives a statement without one of a key that it knows for its first SAM, and when
+    /// officers let another one follow.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub endorsements: Vec<Endorsement>,
 }
 
 /// Answer to [`ImportKey`].

@@ -1,7 +1,8 @@
 //! Keys made ahead: a stock for each kind that is wanted, so that a key for one signature is there when it is ordered. RSA
 //! takes longest, and tokens take long for any.
 //!
-//! What is in stock under a wrapping key that was changed since, by this process or another one, is given up and not given out.
+//! What is in stock under a wrapping key that was changed since, by this process or another one, is given up and not given out. So is all of it
+//! when the module comes into its error state, since nobody knows how long ago what was found began; and nothing is made until it leaves that.
 //!
 //! Stock is lost with the process. That is nothing for keys that live in their material, and a rest in the token for others;
 //! so that only back ends without a place of their own ([`Backend::elsewhere`]) get one.
@@ -33,8 +34,12 @@ struct Inner {
 #[derive(Default)]
 struct Stock {
     keys: HashMap<KeyAlg, VecDeque<NewKey>>,
-    /// How often the wrapping key was changed: what was begun before isn't put in any more.
+    /// How often all was given up: what was begun before isn't put in any more.
     renewed: u64,
+    /// Nothing is made ahead.
+    held: bool,
+    /// What the thread found, until the module has heard of it.
+    broken: Option<Fault>,
     /// Nobody takes any more.
     ended: bool,
 }
@@ -42,6 +47,11 @@ struct Stock {
 impl Stock {
     fn count(&self, alg: KeyAlg) -> usize {
         self.keys.get(&alg).map_or(0, VecDeque::len)
+    }
+
+    fn give_up(&mut self) {
+        self.keys.clear();
+        self.renewed += 1;
     }
 }
 
@@ -98,7 +108,7 @@ impl Inner {
         self.stock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A key whose making began after so many changes of the wrapping key.
+    /// A key whose making began after all was given up so often.
     fn put(&self, alg: KeyAlg, key: NewKey, renewed: u64) {
         let mut stock = self.stock();
         if stock.renewed == renewed {
@@ -112,9 +122,17 @@ impl Inner {
         key
     }
 
-    /// The kind of which most is missing, and how often the wrapping key was changed until now.
+    /// What the thread found.
+    fn found(&self) -> Result<(), Fault> {
+        self.stock().broken.clone().map_or(Ok(()), Err)
+    }
+
+    /// The kind of which most is missing, and how often all was given up until now.
     fn missing(&self) -> Option<(KeyAlg, u64)> {
         let stock = self.stock();
+        if stock.held {
+            return None;
+        }
         let lacks = |alg: &KeyAlg, most: usize| most.saturating_sub(stock.count(*alg));
         let most = self
             .want
@@ -142,6 +160,11 @@ fn keep(weak: &Weak<Inner>) {
             Ok(key) => inner.put(alg, key, renewed),
             Err(fault) => {
                 tracing::warn!(%alg, %fault, "no key could be made ahead");
+                if let Fault::Broken(_) = fault {
+                    let mut stock = inner.stock();
+                    stock.give_up();
+                    (stock.held, stock.broken) = (true, Some(fault));
+                }
                 inner.wait(REST);
             }
         }
@@ -166,10 +189,19 @@ impl Backend for Ahead {
     }
 
     fn self_test(&self) -> Result<(), Fault> {
+        self.0.found()?;
         self.0.backend.self_test()
     }
 
+    fn hold(&self, held: bool) {
+        let mut stock = self.0.stock();
+        stock.give_up();
+        (stock.held, stock.broken) = (held, None);
+        self.0.taken.notify_all();
+    }
+
     fn generate(&self, alg: KeyAlg) -> Result<NewKey, Fault> {
+        self.0.found()?;
         while let Some(key) = self.0.take(alg) {
             // Nor what a device that is away now can't say it of.
             if matches!(self.0.backend.is_newest(&key.material), Ok(true)) {
@@ -198,9 +230,7 @@ impl Backend for Ahead {
     /// The stock is under the old wrapping key: it is given up, and so is what is being made.
     fn renew_wrapping(&self) -> Result<(), Fault> {
         self.0.backend.renew_wrapping()?;
-        let mut stock = self.0.stock();
-        stock.keys.clear();
-        stock.renewed += 1;
+        self.0.stock().give_up();
         self.0.taken.notify_all();
         Ok(())
     }

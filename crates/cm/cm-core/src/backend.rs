@@ -139,6 +139,11 @@ pub trait Backend: Send + Sync + 'static {
     /// [`Fault`] when the device can't say that the key is gone; it is asked again later.
     fn erase(&self, place: &SecretBytes) -> Result<(), Fault>;
 
+    /// The module has come into its error state, or leaves it (`false`): what was made ahead isn't given out, and nothing is made meanwhile.
+    fn hold(&self, held: bool) {
+        let _ = held;
+    }
+
     /// Lets go, in the device, of what the module doesn't hold any more. Called every minute, and when keys end or the module
     /// is disabled.
     fn tidy(&self) {}

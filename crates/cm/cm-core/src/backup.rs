@@ -158,6 +158,11 @@ enum Item {
         version: i64,
         sealed: core_types::B64,
     },
+    Approval {
+        id: String,
+        at: i64,
+        sealed: core_types::B64,
+    },
 }
 
 impl Module {
@@ -243,7 +248,7 @@ impl Module {
         Ok(report)
     }
 
-    /// Tombstones, public keys, the module's own secrets, and the orders of the last day.
+    /// Tombstones, public keys, what officers approved, the module's own secrets, and the orders of the last day.
     async fn rest(
         &self,
         tx: &mut Tx,
@@ -268,6 +273,17 @@ impl Module {
             for row in &rows {
                 let (spki, key) = (row.text("spki")?, row.text("key")?);
                 writer.item(&Item::PublicKey { spki, key })?;
+            }
+        }
+        let mut after = String::new();
+        let query = "SELECT id, at, sealed FROM cm_approval WHERE id > $1 ORDER BY id LIMIT $2";
+        while let Some(rows) = page(tx, sql(query), "id", &mut after).await? {
+            for row in &rows {
+                writer.item(&Item::Approval {
+                    id: row.text("id")?,
+                    at: row.int("at")?,
+                    sealed: core_types::B64(row.blob("sealed")?),
+                })?;
             }
         }
         let (Switched { serial, enabled }, _) = switch::read(tx, &self.vault).await?;

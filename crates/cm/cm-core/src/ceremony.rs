@@ -1,4 +1,4 @@
-//! Ceremonies: two officers have a key of the provider made or ended. It has one purpose for life, and no order of the SAM
+//! Ceremonies: two officers have a key of the provider made or ended, or let another SAM follow. It has one purpose for life, and no order of the SAM
 //! makes, hands over or ends one.
 
 use audit_log::Event;
@@ -6,10 +6,12 @@ use cm_api::ceremony::{
     Ceremony, CeremonyRequest, Held, MAX_CEREMONY_LIFE, ProviderKey, Subject, TYP_CEREMONY, Wanted,
 };
 use cm_api::{ModuleError, Refusal};
+use core_types::words::is_reason;
 use core_types::{
     B64, DestroyCause, Digest32, KeyAlg, KeyId, Level, PersonId, TenantId, UnixTime, sha256,
 };
 
+use crate::approvals;
 use crate::attributes::{KeyAttributes, KeyUse, Purpose};
 use crate::execute::on_thread;
 use crate::ledger::End;
@@ -26,7 +28,7 @@ impl Module {
     ///
     /// # Errors
     /// [`ModuleError::Refused`]: [`Refusal::NotAuthentic`] without the approvals of two different officers over the same
-    /// bytes for this module, [`Refusal::NotNow`] outside their time, [`Refusal::Duplicate`] the second time. Each is
+    /// bytes for this module, [`Refusal::Malformed`] without a reason, [`Refusal::NotNow`] outside their time, [`Refusal::Duplicate`] the second time. Each is
     /// recorded.
     pub async fn ceremony(&self, request: &CeremonyRequest) -> Result<Held, ModuleError> {
         let done = self.try_ceremony(request).await;
@@ -60,6 +62,9 @@ impl Module {
             exp: held.exp,
         };
         self.approved_for_now(&of, MAX_CEREMONY_LIFE)?;
+        if !is_reason(&held.reason) {
+            return Err(Refusal::Malformed.into());
+        }
         let act = sha256(&[b"natsuin-cm-ceremony-v1\n", &approved.payload]);
         match held.what {
             Wanted::SealKey {
@@ -96,6 +101,16 @@ impl Module {
                 self.make(&approved, birth, None).await
             }
             Wanted::Destroy { key, spki } => self.end(&approved, act, &key, spki).await,
+            Wanted::NewSam {} => {
+                let now = self.clock.now();
+                let opened: Result<UnixTime, Failed> =
+                    transaction!(self.store, "cm-ceremony", |tx| {
+                        let what = "new-sam";
+                        self.take_ceremony(tx, &approved, act, what, now).await?;
+                        self.keeper().open_for_sam(tx).await
+                    });
+                Ok(Held::Open(opened.map_err(|failed| self.fail(failed))?))
+            }
         }
     }
 
@@ -213,7 +228,8 @@ impl Module {
             second,
         };
         self.audit.append(tx, event, now).await?;
-        Ok(())
+        let (vault, random) = (&self.vault, self.random.as_ref());
+        approvals::keep(tx, vault, random, act, &approved.signed, now).await
     }
 }
 

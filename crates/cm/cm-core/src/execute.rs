@@ -311,6 +311,8 @@ impl Module {
         match made {
             Ok(made) => {
                 self.well();
+                // What was found meanwhile may be how it was made.
+                self.operational()?;
                 Ok(made)
             }
             Err(fault) => Err(self.no_key(fault).await),

@@ -38,10 +38,15 @@ struct Door {
 impl Door {
     /// `III-3-4-authenticate-application`: the name in the caller's certificate must be the SAM's.
     async fn admit(&self, peer: &Peer) -> Result<&Module, Refusal> {
-        if peer.name == self.caller {
-            return Ok(&self.module);
+        match peer.name == self.caller {
+            true => Ok(self.module.as_ref()),
+            false => self.refuse(peer, "module").await,
         }
-        tracing::warn!(peer = %peer.name, "a caller that isn't the SAM was refused");
+    }
+
+    /// Records the stranger.
+    async fn refuse(&self, peer: &Peer, door: &'static str) -> Result<&Module, Refusal> {
+        tracing::warn!(peer = %peer.name, door, "a caller was refused");
         // A certificate without a name that could stand in the log is nobody's, too.
         let name = PeerId::parse(peer.name.as_str()).or_else(|_| PeerId::parse("unnamed"));
         if let Ok(peer) = name
@@ -50,7 +55,7 @@ impl Door {
                 .take(&peer, STRANGERS, self.module.clock.now())
                 .is_ok()
         {
-            let door = "module".into();
+            let door = door.into();
             self.module
                 .record(Event::PeerRefused { peer, door })
                 .await?;
@@ -58,13 +63,22 @@ impl Door {
         Err(Refusal::NotAuthentic)
     }
 
-    /// `III-3-4-authenticate-administrator`: the administrator, or the SAM.
+    /// `III-3-4-authenticate-administrator`: the administrator. Where none is named it is the SAM's operator, by the SAM's certificate.
     async fn admit_administrator(&self, peer: &Peer) -> Result<&Module, Refusal> {
-        let named = self.module.config.administrator.as_ref();
-        if named.is_some_and(|name| *name == peer.name) {
-            return Ok(&self.module);
+        match &self.module.config.administrator {
+            Some(name) if *name == peer.name => Ok(self.module.as_ref()),
+            Some(_) => self.refuse(peer, "administrator").await,
+            None => self.admit(peer).await,
         }
-        self.admit(peer).await
+    }
+
+    /// The administrator or the SAM, which shows the state to officers and brings what they have signed: the module believes their signatures
+    /// and nobody who brings them.
+    async fn admit_either(&self, peer: &Peer) -> Result<&Module, Refusal> {
+        match peer.name == self.caller {
+            true => Ok(self.module.as_ref()),
+            false => self.admit_administrator(peer).await,
+        }
     }
 
     /// An order's outcome has a third form beside answer and refusal: 504, nobody knows. The caller's side takes
@@ -108,11 +122,11 @@ pub fn router(module: Arc<Module>, caller: impl Into<String>) -> Router {
     };
     Routes::new(door, LIMIT)
         .method::<Root, _, _>(|d, peer, _| async move { Ok(d.admit(&peer).await?.root_answer()) })
-        .method::<Status, _, _>(|d, peer, _| async move {
-            Ok(d.admit_administrator(&peer).await?.health())
-        })
+        .method::<Status, _, _>(
+            |d, peer, _| async move { Ok(d.admit_either(&peer).await?.health()) },
+        )
         .method::<SwitchModule, _, _>(|d, peer, request| async move {
-            d.admit_administrator(&peer).await?.switch(&request).await
+            d.admit_either(&peer).await?.switch(&request).await
         })
         .method::<HoldCeremony, _, _>(|d, peer, request| async move {
             let held = d.admit_administrator(&peer).await?.ceremony(&request).await;
@@ -126,10 +140,10 @@ pub fn router(module: Arc<Module>, caller: impl Into<String>) -> Router {
             d.admit(&peer).await?.statement(request).await
         })
         .method::<RowKey, _, _>(|d, peer, request| async move {
-            d.admit(&peer).await?.row_key(&request)
+            d.admit(&peer).await?.row_key(&request).await
         })
         .method::<PinMac, _, _>(|d, peer, request| async move {
-            d.admit(&peer).await?.pin_mac(&request)
+            d.admit(&peer).await?.pin_mac(&request).await
         })
         .method::<ImportKey, _, _>(|d, peer, _| async move { d.admit(&peer).await?.import_key() })
         .method::<ChangeWrapping, _, _>(|d, peer, request| async move {

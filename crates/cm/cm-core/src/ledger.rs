@@ -33,6 +33,10 @@ pub struct Ledger {
     algorithms: Option<InForce>,
     /// Every list of officers that was in force, by its version; two under one version are one too many.
     officers: BTreeMap<u64, BTreeSet<InOffice>>,
+    /// Act keys of the SAM, and when each was taken.
+    sam_keys: HashMap<Digest32, UnixTime>,
+    /// Errors that outlast the process: how often more each began than it ended.
+    errors: BTreeMap<Digest32, i64>,
 }
 
 /// A table of algorithms that was in force.
@@ -125,6 +129,8 @@ struct Detail {
     persons: Option<u64>,
     size: Option<u64>,
     root: Option<Digest32>,
+    error: Option<Digest32>,
+    act_key: Option<Digest32>,
 }
 
 impl Ledger {
@@ -176,6 +182,18 @@ impl Ledger {
                 persons: entry.detail.persons.ok_or(NotAnEntry)?,
             };
             self.officers.entry(told.version).or_default().insert(told);
+        }
+        if entry.kind == "cm.sam-key-taken" {
+            let key = entry.detail.act_key.ok_or(NotAnEntry)?;
+            self.sam_keys.insert(key, entry.at);
+        }
+        if let Some(error) = entry.detail.error {
+            let begun = self.errors.entry(error).or_default();
+            match entry.kind.as_str() {
+                "cm.error-kept" => *begun += 1,
+                "cm.error-ended" => *begun -= 1,
+                _ => {}
+            }
         }
         // With an order went the names of all earlier attempts.
         if let (Some(act), Some(step), Some(attempt)) =
@@ -254,6 +272,24 @@ impl Ledger {
         last.first().filter(|_| good).copied()
     }
 
+    /// Act keys of the SAM, the newest last.
+    pub(crate) fn sam_keys(&self) -> impl Iterator<Item = Digest32> {
+        let mut keys: Vec<_> = self.sam_keys.iter().collect();
+        keys.sort_unstable_by_key(|(key, at)| (**at, **key));
+        keys.into_iter().map(|(key, _)| *key)
+    }
+
+    /// Errors that nobody has ended.
+    pub(crate) fn errors(&self) -> impl Iterator<Item = Digest32> {
+        let open = self.errors.iter().filter(|(_, begun)| **begun > 0);
+        open.map(|(error, _)| *error)
+    }
+
+    /// Whether this error is over.
+    pub(crate) fn ended(&self, error: Digest32) -> bool {
+        self.errors.get(&error).is_some_and(|begun| *begun <= 0)
+    }
+
     /// The digest over this backup, if it was made by the module whose log this is, before its end.
     pub(crate) fn backup(&self, id: Digest32) -> Option<Digest32> {
         self.backups.get(&id).copied().flatten()
@@ -307,7 +343,10 @@ mod tests {
             );
             ledger.read(&entry).unwrap();
             let keys: Vec<_> = ledger.keys().collect();
-            assert!(matches!(keys[..], [("k", life)] if life.spki == Some(spki)), "{kind}");
+            assert!(
+                matches!(keys[..], [("k", life)] if life.spki == Some(spki)),
+                "{kind}"
+            );
         }
         let mut ledger = Ledger::default();
         let entry = format!(

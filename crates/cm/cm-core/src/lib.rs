@@ -7,6 +7,7 @@
 
 mod admit;
 pub mod ahead;
+mod approvals;
 mod attributes;
 pub mod backend;
 pub mod backup;
@@ -17,9 +18,11 @@ mod counter;
 mod destroy;
 mod execute;
 mod forget;
+mod handed;
 mod http;
 mod import;
 mod items;
+mod kept;
 mod known;
 pub mod ledger;
 mod mark;
@@ -32,6 +35,7 @@ pub mod policy;
 mod prune;
 mod rewrap;
 mod running;
+mod sam;
 mod selftest;
 pub mod several;
 mod sign;
@@ -54,12 +58,13 @@ pub const SIGNED_FILES: &[&str] = &[
     "audit.witnesses.cosigners.*.key",
 ];
 
+pub use approvals::KeptApproval;
 pub use attributes::{KeyAttributes, KeyUse, Purpose};
 pub use forget::NotForgotten;
 pub use http::router;
 pub use ledger::{Ledger, Scrubbed};
-pub use module::{ImportCa, Module, ModuleConfig, StartError};
-pub use not_started::{log_of, not_started};
+pub use module::{ImportCa, Module, ModuleConfig, OwnFiles, RunsAs, StartError};
+pub use not_started::{NotStarted, log_of, not_started};
 pub use office::OfficersError;
 pub use policy::Policy;
 pub use rewrap::Rewrapped;

@@ -12,8 +12,14 @@ use crate::vault::Vault;
 /// The table of algorithms that was last in force ([`crate::policy::Held`]).
 pub(crate) const ALGORITHMS: &str = "algorithms";
 
+/// What was found wrong, and whether somebody has ended it ([`crate::kept::KeptErrors`]).
+pub(crate) const ERRORS: &str = "errors";
+
 /// The officers ([`crate::office::Office`]).
 pub(crate) const OFFICERS: &str = "officers";
+
+/// The SAM's keys ([`crate::sam`]).
+pub(crate) const SAM: &str = "sam";
 
 /// The time before which no order is admitted any more ([`crate::prune`]).
 pub(crate) const ORDERS: &str = "orders";

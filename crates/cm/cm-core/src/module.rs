@@ -1,29 +1,27 @@
 //! The module: start, its own secrets, and the calls that are not orders.
 
 mod health;
+mod own;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use audit_log::{AuditLog, ClockWatch, Event, Heard, Restorers};
-use cm_api::rpc::{
-    PinMacAnswer, PinMacRequest, RootAnswer, RowKeyAnswer, RowKeyRequest, StatementAnswer,
-    StatementRequest,
-};
+use cm_api::rpc::RootAnswer;
 use cm_api::{ExecuteRequest, Executed, ModuleError, Refusal};
 use core_types::noise::Watched;
 use core_types::timekeeping::ClockRule;
-use core_types::{B64, Clock, Digest32, Random, SecretBytes, sha256};
+use core_types::{Clock, Digest32, Random, sha256};
 use jose::{Jwk, SealKey, SigningKey};
-use sam_keys::{MAX_STATEMENT_LIFE, SamKeys, TYP_KEYS};
 use store_kit::{Seen, Store, StoreError, sql, transaction};
 
 use crate::backend::{Backend, Fault};
 use crate::cache::KeyCache;
 use crate::execute::on_thread;
+use crate::handed::Handed;
 use crate::mark;
 use crate::nonces::Nonces;
-use crate::not_started::not_started;
+use crate::not_started::{NotStarted, not_started};
 use crate::office::{self, InOffice, Keeper, OfficersError};
 use crate::policy::{self, Policy, PolicyError};
 use crate::prune::{self, Times};
@@ -36,6 +34,8 @@ use crate::switch::{self, SwitchCell, Switched};
 use crate::vault::{RootSecret, Vault};
 use crate::wait::{Pause, SystemPause};
 use crate::weak::Moduli;
+
+pub use own::{OwnFiles, RunsAs};
 
 /// How the module is set up.
 #[derive(Debug, Clone)]
@@ -165,6 +165,8 @@ pub struct Module {
     pub(crate) change: Change,
     /// The list of officers that this process goes by.
     pub(crate) in_office: InOffice,
+    pub(crate) handed: Handed,
+    pub(crate) own: Option<Arc<dyn OwnFiles>>,
 }
 
 impl Module {
@@ -200,8 +202,8 @@ impl Module {
         let random = Arc::new(Watched::new(random));
         if let Err(fault) = self_tests(backend.clone(), random.clone()).await {
             let (node, clock) = (config.node.as_str(), clock.as_ref());
-            let what = "cm-start-self-test";
-            not_started(node, &store, root_secret, clock, random, what).await?;
+            let why = NotStarted::by(&fault);
+            not_started(node, &store, root_secret, clock, random, why).await?;
             return Err(fault.into());
         }
         let vault = Vault::new(root_secret).map_err(|_| StartError::Keys)?;
@@ -247,10 +249,11 @@ impl Module {
                     Ok(office) => office,
                     Err(error) => return Ok(Err(error.into())),
                 };
+                let held = keeper.held(tx, fresh_store).await?;
                 prune::begin(tx, &vault, random.as_ref()).await?;
-                let held = mark::read(tx, &vault, mark::ALGORITHMS).await?;
-                let (held, row): (Option<policy::Held>, _) = held.unzip();
-                let next = match policy.follows(held.as_ref(), !config.officers.is_empty()) {
+                let last = mark::read(tx, &vault, mark::ALGORITHMS).await?;
+                let (last, row): (Option<policy::Held>, _) = last.unzip();
+                let next = match policy.follows(last.as_ref(), !config.officers.is_empty()) {
                     Ok(next) => next,
                     Err(error) => return Ok(Err(error.into())),
                 };
@@ -273,10 +276,14 @@ impl Module {
                 audit
                     .starts(tx, VERSION.into(), &settings, &nobody, now)
                     .await?;
-                Ok::<_, Failed>(Ok((root, import, switched, office)))
+                if held.is_some() {
+                    let what = "cm-error-held".into();
+                    audit.append(tx, Event::Alarm { what }, now).await?;
+                }
+                Ok::<_, Failed>(Ok((root, import, switched, office, held)))
             });
         let started = started.map_err(start_error)?;
-        let (root, import, switched, office) = match started {
+        let (root, import, switched, office, held) = match started {
             Ok(started) => started,
             Err(error) => {
                 let what = match &error {
@@ -294,7 +301,14 @@ impl Module {
         };
         let root = SigningKey::from_pkcs8(&root).map_err(|_| StartError::Keys)?;
         let import = SealKey::from_private(&import).map_err(|_| StartError::Keys)?;
-        let state = StateCell::operational(&config.node, now);
+        if let Some(error) = &held {
+            tracing::error!(
+                error,
+                "the module begins in its error state, which a restart doesn't end"
+            );
+            backend.hold(true);
+        }
+        let state = StateCell::begin(&config.node, now, held);
         let clock_watch = ClockWatch::new(config.clock, clock.clone());
         Ok(Self {
             config,
@@ -320,6 +334,8 @@ impl Module {
             running: Running::default(),
             change: Change::default(),
             in_office: office.in_office(),
+            handed: Handed::new(now),
+            own: None,
         })
     }
 
@@ -340,12 +356,29 @@ impl Module {
         &self.audit
     }
 
-    /// Records what the module runs as: digest of program and settings (`III-A1.7-log-hsm-settings`).
+    /// The same module, which stops for good when these files change.
+    #[must_use]
+    pub fn watching(mut self, own: Arc<dyn OwnFiles>) -> Self {
+        self.own = Some(own);
+        self
+    }
+
+    /// Records what the module runs as (`III-A1.7-log-hsm-settings`).
     ///
     /// # Errors
     /// [`Refusal::NotOperational`] when it can't be recorded.
-    pub async fn settings(&self, settings: Digest32) -> Result<(), Refusal> {
-        self.record(Event::ModuleSettings { settings }).await
+    pub async fn runs_as(&self, files: RunsAs) -> Result<(), Refusal> {
+        let RunsAs {
+            program,
+            configuration,
+            library,
+        } = files;
+        let event = Event::ModuleSettings {
+            settings: sha256(&[&program.0, &configuration.0]),
+            program,
+            library,
+        };
+        self.record(event).await
     }
 
     /// Takes note of what is known of the clock; what changed is recorded. With a declared bound no order is executed before this was
@@ -362,78 +395,6 @@ impl Module {
         RootAnswer {
             root: self.root().clone(),
         }
-    }
-
-    /// Vouches for the keys of the configured SAM, and signs nothing else with `K_root`.
-    ///
-    /// # Errors
-    /// [`Refusal`]: another SAM, or times out of bounds.
-    pub async fn statement(&self, request: StatementRequest) -> Result<StatementAnswer, Refusal> {
-        self.operational()?;
-        let now = self.clock.now();
-        if request.sam != self.config.sam {
-            return Err(Refusal::NotAuthentic);
-        }
-        if request.nbf > now.plus(60)
-            || request.exp <= now
-            || request.exp > request.nbf.plus(MAX_STATEMENT_LIFE)
-        {
-            return Err(Refusal::NotNow);
-        }
-        let event = Event::StatementSigned {
-            act_key: request.act.thumbprint(),
-        };
-        let body = SamKeys {
-            sam: request.sam,
-            epoch: request.epoch,
-            act: request.act,
-            seal: request.seal,
-            nbf: request.nbf,
-            exp: request.exp,
-        };
-        let payload = serde_json::to_vec(&body).map_err(|_| Refusal::Malformed)?;
-        self.record(event).await?;
-        let statement = self
-            .root
-            .sign(TYP_KEYS, &payload)
-            .map_err(|_| Refusal::NotOperational)?;
-        Ok(StatementAnswer { statement })
-    }
-
-    /// Makes or unwraps the key that seals the SAM's rows.
-    pub(crate) fn row_key(&self, request: &RowKeyRequest) -> Result<RowKeyAnswer, Refusal> {
-        self.operational()?;
-        match &request.wrapped {
-            Some(wrapped) => {
-                let key = self
-                    .vault
-                    .unwrap_row_key(&wrapped.0)
-                    .map_err(|_| Refusal::NotAuthentic)?;
-                Ok(RowKeyAnswer {
-                    key,
-                    wrapped: wrapped.clone(),
-                })
-            }
-            None => {
-                let key = SecretBytes::new(self.random.digest32().0.to_vec());
-                let wrapped = self.vault.wrap_row_key(&key, self.random.as_ref());
-                Ok(RowKeyAnswer {
-                    key,
-                    wrapped: B64(wrapped.map_err(|_| Refusal::NotOperational)?),
-                })
-            }
-        }
-    }
-
-    /// Keyed hash of a PIN (`sap.md` §3, `K_pin`).
-    pub(crate) fn pin_mac(&self, request: &PinMacRequest) -> Result<PinMacAnswer, Refusal> {
-        self.operational()?;
-        if request.hash.len() != 32 {
-            return Err(Refusal::Malformed);
-        }
-        Ok(PinMacAnswer {
-            mac: self.vault.pin_mac(request.factor.as_str(), &request.hash),
-        })
     }
 
     /// Executes an order, once in its life.

@@ -11,6 +11,8 @@ use crate::module::Module;
 /// Bytes that two officers have signed.
 pub(crate) struct Approved {
     pub(crate) payload: Vec<u8>,
+    /// As they were brought.
+    pub(crate) signed: Vec<String>,
     /// Thumbprints of the first two officers' keys.
     pub(crate) officers: [Digest32; OFFICERS],
 }
@@ -76,6 +78,7 @@ pub(crate) fn by_two(
     match (signed, officers.as_slice()) {
         (Some(payload), [first, second, ..]) => Ok(Approved {
             payload,
+            signed: approvals.to_vec(),
             officers: [*first, *second],
         }),
         _ => Err(Refusal::NotAuthentic),

@@ -87,12 +87,12 @@ impl Module {
             alg,
             items,
             act,
+            proof,
             approved,
             renewable,
             step,
             attempt,
             counter_sign,
-            ..
         } = &order.kind
         else {
             return Err(Refusal::Malformed.into());
@@ -122,6 +122,7 @@ impl Module {
                 alg,
                 count,
                 act,
+                proof: *proof,
                 order: order.order,
                 step: *step,
                 attempt: *attempt,

@@ -32,7 +32,8 @@ impl Report {
     }
 }
 
-/// The successor of a state. No report ends *error* ([`StateCell::recovered`]); *locked* is left by a restart or into *error*.
+/// The successor of a state. No report ends *error* ([`StateCell::recovered`]), nor does a restart where it is kept; *locked* is left by a
+/// restart or into *error*.
 pub(crate) fn after(state: ModuleState, report: Report) -> ModuleState {
     use ModuleState::{Degraded, Disabled, Error, Locked, Operational};
     match (state, report) {
@@ -56,10 +57,25 @@ struct Inner {
     state: ModuleState,
     /// How often something was found that belongs into the state *error*.
     errors: u64,
+    /// The error that an earlier process found, as long as this one has found none.
+    held: Option<String>,
+    /// Whether the store has an error of this node that nobody has ended.
+    kept: Kept,
     /// Only a restart helps.
     for_good: bool,
     /// Of the state *error*: when the tests passed since it was last reported.
     tested: Option<UnixTime>,
+}
+
+/// What outlasts this process ([`crate::kept`]).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kept {
+    /// Nothing.
+    No,
+    /// An error that isn't written yet.
+    Unwritten,
+    /// An error, which is written.
+    Written,
 }
 
 /// What was found wrong until now, for [`StateCell::recovered`].
@@ -68,18 +84,27 @@ pub(crate) struct Errors(u64);
 
 impl Inner {
     fn error(&self) -> Option<String> {
-        let error = self.state == ModuleState::Error;
-        error.then(|| format!("{}/{}", self.process, self.errors))
+        match (self.state, &self.held) {
+            (ModuleState::Error, Some(held)) if self.errors == 0 => Some(held.clone()),
+            (ModuleState::Error, _) => Some(format!("{}/{}", self.process, self.errors)),
+            _ => None,
+        }
     }
 }
 
 impl StateCell {
-    /// A node that starts at `now`.
-    pub(crate) fn operational(node: &str, now: UnixTime) -> Self {
+    /// A node that starts at `now`; `held`: in this error, which an earlier process found and nobody has ended.
+    pub(crate) fn begin(node: &str, now: UnixTime, held: Option<String>) -> Self {
+        let (state, kept) = match held {
+            Some(_) => (ModuleState::Error, Kept::Written),
+            None => (ModuleState::Operational, Kept::No),
+        };
         Self(Mutex::new(Inner {
             process: format!("{node}/{}", now.0),
-            state: ModuleState::Operational,
+            state,
             errors: 0,
+            held,
+            kept,
             for_good: false,
             tested: None,
         }))
@@ -109,6 +134,26 @@ impl StateCell {
         self.inner().for_good = true;
     }
 
+    /// What was found outlasts this process, unless an error of it does already.
+    pub(crate) fn keep(&self) {
+        let mut inner = self.inner();
+        if inner.kept == Kept::No {
+            inner.kept = Kept::Unwritten;
+        }
+    }
+
+    /// Names the error that is still to be written.
+    pub(crate) fn unwritten(&self) -> Option<String> {
+        let inner = self.inner();
+        let unwritten = inner.kept == Kept::Unwritten;
+        unwritten.then(|| inner.error()).flatten()
+    }
+
+    /// It is written.
+    pub(crate) fn written(&self) {
+        self.inner().kept = Kept::Written;
+    }
+
     /// The tests passed, in whatever state.
     pub(crate) fn passed(&self, now: UnixTime) {
         let mut inner = self.inner();
@@ -134,13 +179,21 @@ impl StateCell {
         may.then_some(Errors(inner.errors))
     }
 
-    /// The way out of *error*, unless something was found wrong since.
+    /// Whether nothing was found wrong since.
+    pub(crate) fn still(&self, seen: Errors) -> bool {
+        let inner = self.inner();
+        Errors(inner.errors) == seen && !inner.for_good
+    }
+
+    /// The way out of *error*, whose end is written, unless something was found wrong since: that has to be written then.
     pub(crate) fn recovered(&self, seen: Errors) -> bool {
         let mut inner = self.inner();
         let good = Errors(inner.errors) == seen && !inner.for_good;
         if good && inner.state == ModuleState::Error {
             inner.state = ModuleState::Operational;
-            inner.tested = None;
+            (inner.tested, inner.held, inner.kept) = (None, None, Kept::No);
+        } else if !good {
+            inner.kept = Kept::Unwritten;
         }
         good
     }
@@ -173,7 +226,7 @@ mod tests {
         for state in STATES {
             assert_eq!(after(state, Report::Broken), ModuleState::Error);
         }
-        let cell = StateCell::operational("n", UnixTime(1));
+        let cell = StateCell::begin("n", UnixTime(1), None);
         assert_eq!(cell.note(Report::Well), None);
         assert_eq!(cell.note(Report::Away), Some(ModuleState::Degraded));
         assert_eq!(cell.note(Report::Away), None, "told once");
@@ -183,7 +236,7 @@ mod tests {
     // shows: III-3-13-secure-state
     #[test]
     fn error_is_left_after_a_test_and_not_past_what_was_found_since() {
-        let (cell, now) = (StateCell::operational("n", UnixTime(1)), UnixTime(7));
+        let (cell, now) = (StateCell::begin("n", UnixTime(1), None), UnixTime(7));
         cell.passed(now);
         assert_eq!((may(&cell), cell.tested()), (None, None), "no error");
         cell.note(Report::Broken);
@@ -206,7 +259,7 @@ mod tests {
     #[test]
     fn an_approval_is_for_one_error_of_one_process() {
         let broken = |node, start| {
-            let cell = StateCell::operational(node, UnixTime(start));
+            let cell = StateCell::begin(node, UnixTime(start), None);
             assert_eq!(cell.error(), None);
             cell.note(Report::Broken);
             cell.passed(UnixTime(7));
@@ -222,5 +275,32 @@ mod tests {
         cell.note(Report::Broken);
         cell.passed(UnixTime(8));
         assert!(cell.may_recover(seen.as_deref()).is_none(), "a later one");
+    }
+
+    // shows: III-3-13-secure-state
+    #[test]
+    fn an_error_of_an_earlier_process_is_this_ones_until_it_is_ended() {
+        let now = UnixTime(7);
+        let cell = StateCell::begin("n", UnixTime(2), Some("n/1/3".into()));
+        assert_eq!(cell.get(), ModuleState::Error);
+        assert_eq!(cell.error().as_deref(), Some("n/1/3"));
+        cell.keep();
+        assert_eq!(cell.unwritten(), None, "it is kept already");
+        assert_eq!(may(&cell), None, "not tested");
+        cell.passed(now);
+        let seen = may(&cell).unwrap();
+        cell.note(Report::Broken);
+        assert_eq!(cell.error().as_deref(), Some("n/2/1"));
+        // Its end may be written by then: what was found since has to be written anew.
+        assert!(!cell.still(seen) && !cell.recovered(seen));
+        assert_eq!(cell.unwritten().as_deref(), Some("n/2/1"));
+        cell.written();
+        cell.passed(now);
+        assert!(cell.recovered(may(&cell).unwrap()));
+        assert_eq!((cell.get(), cell.error()), (ModuleState::Operational, None));
+        cell.note(Report::Broken);
+        assert_eq!(cell.unwritten(), None, "nobody said that it outlasts");
+        cell.keep();
+        assert_eq!(cell.unwritten().as_deref(), Some("n/2/2"));
     }
 }

@@ -59,6 +59,11 @@ pub(crate) const TABLES: Migrations = Migrations {
             sqlite: "CREATE INDEX cm_order_at ON cm_order (at)",
             postgres: "CREATE INDEX cm_order_at ON cm_order (at)",
         },
+        Migration {
+            name: "0010-approval",
+            sqlite: "CREATE TABLE cm_approval (id TEXT PRIMARY KEY, at BIGINT NOT NULL, sealed BLOB NOT NULL)",
+            postgres: "CREATE TABLE cm_approval (id TEXT PRIMARY KEY, at BIGINT NOT NULL, sealed BYTEA NOT NULL)",
+        },
     ],
 };
 

@@ -6,10 +6,12 @@ use audit_log::Event;
 use cm_api::Refusal;
 use cm_api::rpc::{Health, SwitchRequest};
 use cm_api::switch::{MAX_SWITCH_LIFE, Switch, TYP_SWITCH};
-use core_types::{Random, SecretBytes, UnixTime};
+use core_types::words::is_reason;
+use core_types::{Random, SecretBytes, UnixTime, sha256};
 use serde::{Deserialize, Serialize};
 use store_kit::{Tx, sql, transaction};
 
+use crate::approvals;
 use crate::module::Module;
 use crate::officers::For;
 use crate::state::Errors;
@@ -132,8 +134,8 @@ impl Module {
     /// Enables or disables the module (`III-A1.4.2-dual-control`). Also in the states in which nothing else is done.
     ///
     /// # Errors
-    /// [`Refusal::NotAuthentic`] without the approvals of two different officers over the same bytes for this module;
-    /// [`Refusal::NotNow`] for another serial or time, and for leaving *error* where it is another one than the officers saw, the
+    /// [`Refusal::NotAuthentic`] without the approvals of two different officers over the same bytes for this module,
+    /// [`Refusal::Malformed`] without a reason; [`Refusal::NotNow`] for another serial or time, and for leaving *error* where it is another one than the officers saw, the
     /// self-tests haven't passed on demand since it began, or only a restart helps; [`Refusal::NotOperational`] when a test fails. Each is recorded.
     pub async fn switch(&self, request: &SwitchRequest) -> Result<Health, Refusal> {
         let done = self.try_switch(request).await;
@@ -164,6 +166,10 @@ impl Module {
             exp: wanted.exp,
         };
         self.approved_for_now(&of, MAX_SWITCH_LIFE)?;
+        if !is_reason(&wanted.reason) {
+            return Err(Refusal::Malformed);
+        }
+        let approval = sha256(&[b"natsuin-cm-switch-v1\n", &approved.payload]);
         let recovery = match wanted.recover {
             true if !wanted.enabled => return Err(Refusal::Malformed),
             false if wanted.error.is_some() => return Err(Refusal::Malformed),
@@ -197,10 +203,16 @@ impl Module {
                     (false, _) => "disabled",
                 }
                 .into(),
+                approval,
                 officer: first,
                 second,
             };
             self.audit.append(tx, event, now).await?;
+            let (vault, random) = (&self.vault, self.random.as_ref());
+            approvals::keep(tx, vault, random, approval, &approved.signed, now).await?;
+            if let Some(seen) = recovery {
+                self.end_errors(tx, seen, "officers").await?;
+            }
             Ok::<_, Failed>(())
         });
         done.map_err(|failed| self.fail(failed))?;
@@ -210,7 +222,9 @@ impl Module {
             self.let_go().await;
         }
         // Something was found wrong in the very meantime: the approval is spent, and the state stays.
-        if recovery.is_some_and(|seen| !self.state.recovered(seen)) {
+        if let Some(seen) = recovery
+            && !self.leave_error(seen).await
+        {
             return Err(Refusal::NotOperational);
         }
         tracing::warn!(enabled = next.enabled, "two officers switched the module");
@@ -219,8 +233,17 @@ impl Module {
 }
 
 impl Module {
+    /// Leaves the state *error*, once that is written. Not if something was found in the very meantime, which is kept then.
+    pub(crate) async fn leave_error(&self, seen: Errors) -> bool {
+        let left = self.state.recovered(seen);
+        self.backend.hold(!left);
+        self.keep_error().await;
+        left
+    }
+
     /// All that a start tests: algorithms, generator, device, audit log and rows.
-    async fn fit_to_recover(&self, error: Option<&str>) -> Result<Errors, Refusal> {
+    pub(crate) async fn fit_to_recover(&self, error: Option<&str>) -> Result<Errors, Refusal> {
+        self.look_at_own().await;
         let seen = self.state.may_recover(error).ok_or(Refusal::NotNow)?;
         self.cache.clear();
         if let Err(fault) = self.tests().await {

@@ -1,4 +1,5 @@
-//! What is done every minute, and when keys end: opened keys are let go of, here and in the device; devices are looked after.
+//! What is done every minute, and when keys end: opened keys are let go of, here and in the device; devices are looked after, and what
+//! couldn't be written of an error is tried again.
 
 use crate::execute::on_thread;
 use crate::module::Module;
@@ -11,6 +12,8 @@ impl Module {
         let opened_until = self.clock.now().plus(-self.config.key_cache_seconds);
         self.cache.expire(opened_until);
         self.let_go().await;
+        self.keep_error().await;
+        self.tell_pins_hourly().await;
         let backend = self.backend.clone();
         let looked = on_thread(move || {
             backend.look();

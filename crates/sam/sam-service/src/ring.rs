@@ -1,5 +1,6 @@
 //! `K_act` and `K_seal`: made by the SAM, vouched for by the CM's root, sealed in the store, shared by all nodes,
-//! changed daily (`sap.md` §3).
+//! changed daily (`sap.md` §3). The module takes new ones only with the word of an act key before them, so that the newest set stays in
+//! the store until another one follows, and a set that the module may have taken is there before it is asked.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -9,11 +10,11 @@ use core_types::{Digest32, UnixTime};
 use jose::{SealKey, SigningKey};
 use sam_core::Reason;
 use sap::{SamKeys, TYP_ACT};
-use store_kit::transaction;
+use store_kit::{sql, transaction};
 
-use crate::failed::Failed;
+use crate::failed::{Failed, readable};
 use crate::records::RingRecord;
-use crate::rows;
+use crate::rows::{self, Noun as _};
 use crate::sam::Sam;
 
 /// Seconds after which a new set is made.
@@ -22,6 +23,10 @@ const TURN: i64 = 24 * 3600;
 const LIFE: i64 = sam_keys::MAX_STATEMENT_LIFE;
 /// A new statement is valid from a little earlier, for clocks that differ.
 const EARLIER: i64 = 60;
+/// Where keys lie that have no statement yet.
+const DRAFT: &str = "next";
+/// How many of the last sets vouch for the next one: the module may come from a backup that knows fewer.
+const ENDORSING: usize = 4;
 
 /// An open set of keys.
 pub(crate) struct Ring {
@@ -126,17 +131,21 @@ impl<C: CryptoModule> Sam<C> {
         epoch: Digest32,
         now: UnixTime,
     ) -> Result<RingRecord, Failed> {
-        let (act, act_secret) = SigningKey::generate().map_err(|_| Reason::NotNow)?;
-        let (seal, seal_secret) = SealKey::generate().map_err(|_| Reason::NotNow)?;
+        let draft = self.draft(now).await?;
+        let next = open(DRAFT.to_owned(), &draft)?;
         let nbf = now.plus(-EARLIER);
-        let request = StatementRequest {
+        let mut request = StatementRequest {
             sam: self.config.sam.clone(),
             epoch,
-            act: act.public().clone(),
-            seal: seal.public().clone(),
+            act: next.act.public().clone(),
+            seal: next.seal.public().clone(),
             nbf,
             exp: nbf.plus(LIFE),
+            endorsements: Vec::new(),
         };
+        for earlier in self.last_rings().await? {
+            request.endorse(&earlier.act).map_err(|_| Reason::NotNow)?;
+        }
         let answer = self
             .module
             .call::<Statement>(&request)
@@ -159,12 +168,15 @@ impl<C: CryptoModule> Sam<C> {
             return Err(Reason::NotNow.into());
         }
         let record = RingRecord {
-            act: act_secret,
-            seal: seal_secret,
             statement: answer.statement,
             exp: nbf.plus(LIFE),
+            ..draft
         };
         transaction!(self.store, "ring-make", |tx| {
+            if let Some(draft) = rows::get::<RingRecord>(tx, &self.house, DRAFT).await? {
+                let delete = sql(RingRecord::DELETE).bind(&draft.id);
+                tx.cas(delete.bind(draft.version)).await?;
+            }
             if rows::insert(tx, &self.house, slot, &record).await? {
                 return Ok(record.clone());
             }
@@ -172,6 +184,49 @@ impl<C: CryptoModule> Sam<C> {
             let stored = rows::get::<RingRecord>(tx, &self.house, slot).await?;
             Ok::<_, Failed>(stored.ok_or(Reason::NotNow)?.body)
         })
+    }
+}
+
+impl<C: CryptoModule> Sam<C> {
+    /// Keys for the next set: those that are there from a try that came to nothing, or new ones.
+    async fn draft(&self, now: UnixTime) -> Result<RingRecord, Failed> {
+        let (_, act) = SigningKey::generate().map_err(|_| Reason::NotNow)?;
+        let (_, seal) = SealKey::generate().map_err(|_| Reason::NotNow)?;
+        let fresh = RingRecord {
+            act,
+            seal,
+            statement: String::new(),
+            exp: now.plus(LIFE),
+        };
+        transaction!(self.store, "ring-draft", |tx| {
+            if let Some(draft) = rows::get::<RingRecord>(tx, &self.house, DRAFT).await? {
+                return Ok(draft.body);
+            }
+            if rows::insert(tx, &self.house, DRAFT, &fresh).await? {
+                return Ok(fresh.clone());
+            }
+            // Another node was faster.
+            let stored = rows::get::<RingRecord>(tx, &self.house, DRAFT).await?;
+            Ok::<_, Failed>(stored.ok_or(Reason::NotNow)?.body)
+        })
+    }
+
+    /// The last sets, the newest first, also those whose statements are over.
+    async fn last_rings(&self) -> Result<Vec<Ring>, Failed> {
+        let mut tx = self.store.read("rings").await?;
+        let ids = rows::ids::<RingRecord>(&mut tx).await?;
+        let mut rings = Vec::new();
+        for id in ids.into_iter().rev().filter(|id| id != DRAFT) {
+            // One that is refused vouches for nothing, and stands in no other's way.
+            let row = rows::get::<RingRecord>(&mut tx, &self.house, &id).await;
+            if let Some(row) = readable(row)?.flatten() {
+                rings.push(open(row.id, &row.body)?);
+            }
+            if rings.len() == ENDORSING {
+                break;
+            }
+        }
+        Ok(rings)
     }
 }
 

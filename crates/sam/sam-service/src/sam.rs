@@ -295,6 +295,11 @@ impl<C: CryptoModule> Sam<C> {
         self.remind(now).await?;
         self.end_waiting(now).await?;
         self.end_overdue(now).await?;
+        // Also where nobody asks for anything: the next keys want the word of these, while they are there.
+        let epoch = self.epoch().await?;
+        if self.ring(epoch, now).await.is_err() {
+            tracing::warn!("there are no keys of today yet; it is tried again");
+        }
         for tenant in self.tenants() {
             tenant.recover(now).await?;
             tenant.end_expired(now).await?;
@@ -519,9 +524,10 @@ impl<C: CryptoModule> Sam<C> {
                         "DELETE FROM act WHERE id IN (SELECT id FROM act WHERE stamp <= $1 AND state <> 'taken' LIMIT $2)",
                         old,
                     ),
-                    // The SAM's own keys end with their statements: what was sealed for them stays sealed.
+                    // The SAM's own keys end with their statements: what was sealed for them stays sealed. The newest stay until others follow.
                     (
-                        "DELETE FROM keyring WHERE id IN (SELECT id FROM keyring WHERE stamp <= $1 LIMIT $2)",
+                        "DELETE FROM keyring WHERE id IN (SELECT id FROM keyring WHERE stamp <= $1 AND id <> \
+                         (SELECT id FROM keyring WHERE id <> 'next' ORDER BY stamp DESC LIMIT 1) LIMIT $2)",
                         expired,
                     ),
                 ] {

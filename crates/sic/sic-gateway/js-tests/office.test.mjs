@@ -73,8 +73,9 @@ test('only a signature over just this switch is sent to the module', () => {
   assert.ok(isSwitch(good, text));
   for (const bad of ['', 'x', `${good}.AA`, good.slice(0, -4), foreign, good.split('.').slice(0, 2).join('.')]) assert.ok(!isSwitch(bad, text), bad);
   assert.ok(!isSwitch(good, text.replace('false', 'true')));
-  assert.equal(switchCommand(text), `natsuin-cm approve --key officer.key --root cm-root.jwk --to disabled --serial 4 --exp ${JSON.parse(text).exp}`);
-  for (const bad of ['', '[]', '{}', 'null', text.replace('"serial":4', '"serial":"4; rm"')]) assert.equal(switchCommand(bad), null, bad);
+  assert.equal(switchCommand(text), `natsuin-cm approve --key officer.key --root cm-root.jwk --to disabled --serial 4 --reason='it'\\''s $(broken)' --exp ${JSON.parse(text).exp}`);
+  const other = (change) => JSON.stringify({ ...JSON.parse(text), ...change });
+  for (const bad of ['', '[]', '{}', 'null', text.replace('"serial":4', '"serial":"4; rm"'), other({ reason: undefined }), other({ reason: 7 }), other({ reason: 'a\u202eb' }), other({ reason: 'a\nb' })]) assert.equal(switchCommand(bad), null, bad);
 });
 
 test('a certificate of destruction is the root\'s, of this key, by this proposal', async () => {

@@ -44,9 +44,13 @@ export function switchCommand(text) {
   } catch {
     return null;
   }
-  const good = exactly(told, ['sam', 'root', 'enabled', 'serial', 'exp']) && typeof told.enabled === 'boolean' && [told.serial, told.exp].every(Number.isSafeInteger);
-  const to = told?.enabled ? 'enabled' : 'disabled';
-  return good ? `natsuin-cm approve --key officer.key --root cm-root.jwk --to ${to} --serial ${told.serial} --exp ${told.exp}` : null;
+  const good = exactly(told, ['sam', 'root', 'enabled', 'reason', 'serial', 'exp']) && typeof told.enabled === 'boolean' &&
+    typeof told.reason === 'string' && clean(told.reason) === told.reason && [told.serial, told.exp].every(Number.isSafeInteger);
+  if (!good) return null;
+  const to = told.enabled ? 'enabled' : 'disabled';
+  // The reason is somebody's words: one word of the shell, whatever stands in it.
+  const reason = `'${told.reason.replaceAll("'", `'\\''`)}'`;
+  return `natsuin-cm approve --key officer.key --root cm-root.jwk --to ${to} --serial ${told.serial} --reason=${reason} --exp ${told.exp}`;
 }
 
 /** Whether this is somebody's signature for the module over just these bytes. Whose it is, and whether it is good, is the module's to say. */

@@ -149,6 +149,7 @@ impl Drill {
             seal: seal.public().clone(),
             nbf: NOW,
             exp: NOW.plus(3600),
+            endorsements: Vec::new(),
         };
         let statement = module.statement(asked).await.unwrap().statement;
         Self {
@@ -280,6 +281,7 @@ impl Drill {
             enabled: true,
             recover: true,
             error: self.module.health().error,
+            reason: "drill".into(),
             serial,
             exp: NOW.plus(600),
         };

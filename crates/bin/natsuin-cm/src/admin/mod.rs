@@ -23,7 +23,7 @@ use crate::backend::Missing;
 use crate::config::Config;
 use crate::{backend, ceremony, open_store, passphrase};
 
-pub(crate) use officers::{officer, read_root};
+pub(crate) use officers::{checked, officer, read_root, tell};
 
 /// Administrators' commands.
 #[derive(Debug, Subcommand)]
@@ -110,8 +110,21 @@ pub(crate) enum Command {
     DeleteArchived(DeleteArchived),
     /// Forget who somebody was, as two officers approved, once nothing has to be kept of them.
     ForgetPerson(ForgetPerson),
+    /// Write what officers approved (switching, keys of the provider, restores), as they signed it, to a file of JSON lines: evidence, by the
+    /// digests that the log has.
+    ExportApprovals {
+        /// The file; it must be new.
+        #[arg(long)]
+        out: PathBuf,
+    },
     /// Compare every key's row with the audit log.
     Scrub,
+    /// End the error in which the module starts, once its cause is found and gone; for a module of level 1 with fewer than two officers, where
+    /// nobody can approve it. Runs all that a start tests.
+    Recover,
+    /// Let a SAM follow that has lost its keys; for a module of level 1 with fewer than two officers, who approve it elsewhere (`approve-key
+    /// new-sam`). Its next keys are taken within the hour.
+    NewSam,
     /// Have the running module change the key under which the token wraps, as its administrator: every wrapped key anew while
     /// keys are used, then the end of the old wrapping keys, and with them of all that earlier backups of the module have of
     /// wrapped keys. Waits for the end; if it is interrupted the module goes on.
@@ -185,6 +198,9 @@ pub(crate) enum Command {
         /// One more than the number of the last switching, as the module's state tells.
         #[arg(long)]
         serial: u64,
+        /// Why; the same words for both officers.
+        #[arg(long)]
+        reason: String,
         /// End of the approval, Unix time, at most an hour from now; the same for both officers.
         #[arg(long)]
         exp: i64,
@@ -209,6 +225,9 @@ pub(crate) enum Command {
         /// The module's root key (JWK).
         #[arg(long)]
         root: PathBuf,
+        /// Why; the same words for both officers.
+        #[arg(long)]
+        reason: String,
         /// End of the approval, Unix time, at most an hour from now; the same for both officers.
         #[arg(long)]
         exp: i64,
@@ -345,11 +364,18 @@ pub(crate) async fn run(config: Config, command: &Command) -> Result<Answer, Tro
             root,
             to,
             serial,
+            reason,
             exp,
             error,
         } => {
-            let of = (*serial, error.clone());
-            officers::approve(&config.sam, key, root, *to, of, *exp).map(approval)
+            let decision = officers::Decision {
+                to: *to,
+                serial: *serial,
+                error: error.clone(),
+                reason,
+                exp: *exp,
+            };
+            officers::approve(&config.sam, key, root, decision).map(approval)
         }
         Command::Switch { at, approvals } => {
             officers::switch(&at.client(&config)?, officers::read_approvals(approvals)?).await
@@ -360,9 +386,13 @@ pub(crate) async fn run(config: Config, command: &Command) -> Result<Answer, Tro
         Command::ApproveKey {
             key,
             root,
+            reason,
             exp,
             what,
-        } => ceremony::approve(&config.sam, key, root, *exp, what.clone()).map(approval),
+        } => {
+            let (why, what) = ((reason.as_str(), *exp), what.clone());
+            ceremony::approve(&config.sam, key, root, why, what).map(approval)
+        }
         Command::HoldCeremony {
             at,
             approvals,
@@ -377,7 +407,10 @@ pub(crate) async fn run(config: Config, command: &Command) -> Result<Answer, Tro
         | Command::ExportLog(_)
         | Command::DeleteArchived(_)
         | Command::ForgetPerson(_)
-        | Command::Scrub => beside::run(config, command).await,
+        | Command::ExportApprovals { .. }
+        | Command::Scrub
+        | Command::Recover
+        | Command::NewSam => beside::run(config, command).await,
     }
 }
 

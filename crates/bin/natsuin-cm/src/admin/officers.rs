@@ -80,24 +80,43 @@ pub(crate) fn checked(reason: &str) -> Result<String, Trouble> {
     }
 }
 
+/// What an officer approves of the module's switch.
+pub(crate) struct Decision<'d> {
+    pub(crate) to: To,
+    pub(crate) serial: u64,
+    pub(crate) error: Option<String>,
+    pub(crate) reason: &'d str,
+    pub(crate) exp: i64,
+}
+
+/// Says what is going to be signed, where the signature itself doesn't go.
+#[expect(
+    clippy::print_stderr,
+    reason = "for the officer, beside what is piped into a file"
+)]
+pub(crate) fn tell(sentence: &str) {
+    eprintln!("You sign: {sentence}");
+}
+
 pub(crate) fn approve(
     sam: &str,
     key: &Path,
     root: &Path,
-    to: To,
-    (serial, error): (u64, Option<String>),
-    exp: i64,
+    decision: Decision<'_>,
 ) -> Result<String, Trouble> {
     let officer = officer(key)?;
+    let to = decision.to;
     let wanted = Switch {
         sam: sam.to_owned(),
         root: read_root(root)?.kid(),
         enabled: to != To::Disabled,
         recover: to == To::Recovered,
-        error: error.filter(|_| to == To::Recovered),
-        serial,
-        exp: UnixTime(exp),
+        error: decision.error.filter(|_| to == To::Recovered),
+        reason: checked(decision.reason)?,
+        serial: decision.serial,
+        exp: UnixTime(decision.exp),
     };
+    tell(&wanted.sentence());
     let approval = wanted.approve(&officer);
     approval.map_err(|e| trouble("keys", e, "use a key that officer-key has made"))
 }

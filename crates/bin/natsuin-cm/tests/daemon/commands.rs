@@ -40,7 +40,7 @@ impl Ruled {
         let (chain, key) = (self.at("admin.pem"), self.at("admin.key"));
         let mut args = vec![command, "--url", &url, "--chain", &chain, "--key", &key];
         args.extend(more);
-        self.site.command(&args)
+        self.site.aside(&args)
     }
 
     fn told(&self, command: &str, more: &[&str]) -> String {
@@ -58,10 +58,16 @@ impl Ruled {
         for n in [1, 2] {
             let key = self.at(&format!("officer-{n}"));
             let mut args = vec!["approve", "--key", &key, "--root", &root, "--to", to];
-            args.extend(["--serial", serial, "--exp", &exp]);
+            args.extend(["--serial", serial, "--reason", "保守", "--exp", &exp]);
             args.extend(more);
             let approval = self.at(&format!("{to}-{n}"));
-            fs::write(&approval, self.site.done(&args)).unwrap();
+            let done = self.site.aside(&args);
+            let wrong = String::from_utf8_lossy(&done.stderr);
+            assert!(done.status.success(), "{wrong}");
+            for word in ["You sign: The module of sam.test", "because: 保守"] {
+                assert!(wrong.contains(word), "{wrong}");
+            }
+            fs::write(&approval, done.stdout).unwrap();
             brought.extend(["--approval".to_owned(), approval]);
         }
         brought
@@ -151,6 +157,16 @@ async fn two_officers_disable_enable_and_recover_the_module_by_commands() {
     let early = ruled.approve("recovered", "3", &["--error", &first]);
     assert_eq!(ruled.switch(&early).status.code(), Some(4), "not tested");
     fs::write(&faults, "").unwrap();
+    // As the service manager would after a crash: it starts with the good device, and says that it does nothing.
+    drop(running);
+    let (running, _, health) = ruled.site.start(&backend).await;
+    assert_eq!(health.state, ModuleState::Error);
+    assert_eq!(health.error.as_deref(), Some(first.as_str()));
+    drop(running);
+    let alone = ruled.site.with_backend(&backend, &["recover"]);
+    assert_eq!(alone.status.code(), Some(4), "not by one person");
+    let (running, client, _) = ruled.site.start(&backend).await;
+    let sam = SamSide { client, ..sam };
     let said = ruled.told("self-test", &[]);
     assert!(
         said.contains("Error; ") && said.contains("the tests passed at"),
@@ -173,9 +189,104 @@ async fn two_officers_disable_enable_and_recover_the_module_by_commands() {
         "enabled",
         "recovered",
         "cm-error",
+        "cm-error-held",
+        "cm.error-kept",
+        "cm.error-ended",
     ] {
         assert!(in_files(Path::new(&log), word.as_bytes()), "{word}");
     }
+    // What they signed is handed out, as the log names it.
+    let out = ruled.at("approvals");
+    let said = ruled.site.done(&["export-approvals", "--out", &out]);
+    assert!(said.contains("3 decisions"), "{said}");
+    for line in fs::read_to_string(&out).unwrap().lines() {
+        let kept: serde_json::Value = serde_json::from_str(line).unwrap();
+        let approval = kept["approval"].as_str().unwrap();
+        assert!(in_files(Path::new(&log), approval.as_bytes()), "{line}");
+        assert_eq!(kept["signed"].as_array().unwrap().len(), 2);
+    }
+}
+
+// shows: III-3-13-secure-state, T-KEY-MALFUNCTION
+#[tokio::test]
+async fn without_officers_a_person_on_the_machine_ends_an_error_and_no_restart_does() {
+    let site = Site::new();
+    site.make_token();
+    let faults = site.token.path().join("faults");
+    let backend = site.pkcs11(&softhsm::faulty().unwrap(), "natsuin", "");
+    drop(site.start(&backend).await);
+    let nothing = site.with_backend(&backend, &["recover"]);
+    let said = String::from_utf8_lossy(&nothing.stdout).into_owned();
+    assert!(said.contains("in no error"), "{said}");
+    fs::write(&faults, "C_Sign flip").unwrap();
+    site.refused(&backend);
+    fs::write(&faults, "").unwrap();
+    let (running, _, health) = site.start(&backend).await;
+    assert_eq!(health.state, ModuleState::Error);
+    drop(running);
+    let ended = site.with_backend(&backend, &["recover"]);
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert!(ended.status.success(), "{said}");
+    let (_running, _, health) = site.start(&backend).await;
+    assert_eq!(health.state, ModuleState::Operational);
+}
+
+// shows: III-3-12-protect-security-functions, III-3-13-detect-software, T-KEY-MALFUNCTION
+#[tokio::test]
+async fn a_library_or_configuration_that_changes_is_found_by_the_administrators_test() {
+    let ruled = Ruled::new();
+    ruled.site.make_token();
+    // A copy, which can be replaced.
+    let library = ruled.dir.join("library.so");
+    fs::copy(softhsm::faulty().unwrap(), &library).unwrap();
+    let backend = ruled.site.pkcs11(&library, "natsuin", "");
+    let replace = |file: &Path, bytes: &[u8]| {
+        // As an installation does: what is loaded stays as it is.
+        let beside = ruled.dir.join("beside");
+        fs::write(&beside, bytes).unwrap();
+        fs::rename(&beside, file).unwrap();
+    };
+    for file in [library.clone(), ruled.dir.join("cm.toml")] {
+        let (running, ..) = ruled.site.start(&backend).await;
+        let said = ruled.told("self-test", &[]);
+        assert!(said.contains("Operational"), "{said}");
+        let before = fs::read(&file).unwrap();
+        replace(&file, &[&before[..], b"\n"].concat());
+        let said = ruled.told("self-test", &[]);
+        assert!(said.contains("is Error"), "{}: {said}", file.display());
+        replace(&file, &before);
+        drop(running);
+    }
+    let (_running, _, health) = ruled.site.start(&backend).await;
+    assert_eq!(health.state, ModuleState::Operational, "a start tells");
+}
+
+// shows: III-3-12-protect-security-functions, T-KEY-DISCLOSE
+#[test]
+fn a_command_that_holds_secrets_leaves_no_core_dump() {
+    use std::io::Read as _;
+    let site = Site::new();
+    let at = |name: &str| site.token.path().join(name).display().to_string();
+    let pipe = at("pipe");
+    let mut mkfifo = std::process::Command::new("mkfifo");
+    let made = mkfifo.args(["-m", "600", &pipe]).status();
+    assert!(made.unwrap().success());
+    let mut command = site.daemon("kind = \"software\"");
+    command.args(["seal-root", "--passphrase-file", &pipe]);
+    let mut running = Running(command.spawn().unwrap());
+    // It has come to reading the passphrase when this end opens.
+    let open = fs::OpenOptions::new().write(true).open(&pipe).unwrap();
+    let limits = format!("/proc/{}/limits", running.0.id());
+    let limits = fs::read_to_string(limits).unwrap();
+    let core = limits.lines().find(|l| l.starts_with("Max core file size"));
+    let words: Vec<&str> = core.unwrap().split_whitespace().collect();
+    assert_eq!(words[4..6], ["0", "0"]);
+    drop(open);
+    assert!(!running.0.wait().unwrap().success(), "no passphrase");
+    let mut said = String::new();
+    let mut told = running.0.stderr.take().unwrap();
+    told.read_to_string(&mut said).unwrap();
+    assert!(said.contains("passphrase"), "{said}");
 }
 
 // shows: III-3-9-protected-import-export, T-KEY-DISCLOSE

@@ -5,8 +5,8 @@ use std::net::TcpListener;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use cm_api::rpc::{Empty, Execute, ImportKey, SelfTest, Statement, StatementRequest, Status};
@@ -106,6 +106,11 @@ impl Site {
     }
 
     pub fn daemon(&self, backend: &str) -> Command {
+        self.configured("cm.toml", backend)
+    }
+
+    /// With the configuration in this file.
+    fn configured(&self, file: &str, backend: &str) -> Command {
         let dir = self.token.path().display();
         let config = format!(
             r#"
@@ -138,7 +143,7 @@ every_seconds = 10
             audit = self.audit,
             clock = self.clock
         );
-        let path = self.token.path().join("cm.toml");
+        let path = self.token.path().join(file);
         fs::write(&path, config).unwrap();
         if !self.signers.is_empty() {
             self.sign(&path);
@@ -230,7 +235,15 @@ every_seconds = 10
     pub async fn works(&self, backend: &str, name: &str, ceiling: Level) {
         let (_running, sam, health) = self.start(backend).await;
         assert_eq!((health.backend.as_str(), health.ceiling), (name, ceiling));
-        let tested = sam.call::<SelfTest>(&Empty {}).await.unwrap();
+        let tested = match self.settings.contains("administrator") {
+            true => {
+                // What is the administrator's isn't the SAM's.
+                assert!(sam.call::<SelfTest>(&Empty {}).await.is_err());
+                let administrator = self.client("admin.localhost");
+                administrator.call::<SelfTest>(&Empty {}).await.unwrap()
+            }
+            false => sam.call::<SelfTest>(&Empty {}).await.unwrap(),
+        };
         assert_eq!(tested.state, ModuleState::Operational);
         // Without TLS, and with TLS but without a certificate, nothing is answered.
         let mut plain = std::net::TcpStream::connect(("127.0.0.1", self.port)).unwrap();
@@ -291,18 +304,23 @@ pub struct SamSide {
 }
 
 impl SamSide {
+    /// The same SAM in every test of this process: the module lets no other one follow.
     pub async fn new(client: Client) -> Self {
-        let (act, _) = jose::SigningKey::generate().unwrap();
+        static ACT: OnceLock<SecretBytes> = OnceLock::new();
+        let act = ACT.get_or_init(|| jose::SigningKey::generate().unwrap().1);
+        let act = jose::SigningKey::from_pkcs8(act).unwrap();
         let (seal, _) = jose::SealKey::generate().unwrap();
         let now = SystemClock.now();
-        let request = StatementRequest {
+        let mut request = StatementRequest {
             sam: "sam.test".into(),
             epoch: Digest32([9; 32]),
             act: act.public().clone(),
             seal: seal.public().clone(),
             nbf: now,
             exp: now.plus(3600),
+            endorsements: Vec::new(),
         };
+        request.endorse(&act).unwrap();
         let statement = client.call::<Statement>(&request).await.unwrap().statement;
         let root = client
             .call::<cm_api::rpc::Root>(&Empty {})
@@ -390,8 +408,18 @@ impl SamSide {
 impl Site {
     /// An administrator's command.
     pub fn command(&self, args: &[&str]) -> Output {
-        let mut command = self.daemon("kind = \"software\"");
+        self.with_backend("kind = \"software\"", args)
+    }
+
+    /// A command with a configuration of its own: that of the running daemon isn't touched, which watches it.
+    pub fn aside(&self, args: &[&str]) -> Output {
+        let mut command = self.configured("aside.toml", "kind = \"software\"");
         command.args(args).output().unwrap()
+    }
+
+    /// The same where the command uses the back end.
+    pub fn with_backend(&self, backend: &str, args: &[&str]) -> Output {
+        self.daemon(backend).args(args).output().unwrap()
     }
 
     /// Two officers make their keys; answers the settings that name them.

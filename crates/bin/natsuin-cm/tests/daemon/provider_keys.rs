@@ -27,6 +27,7 @@ async fn two_officers_have_keys_of_the_provider_made_and_ended() {
     let approve = |officer: &str, what: &[&str]| {
         let (key, root) = (at(&format!("officer-{officer}")), at("root.jwk"));
         let mut args = vec!["approve-key", "--key", &key, "--root", &root, "--exp", &exp];
+        args.extend(["--reason", "renewal"]);
         args.extend(what);
         fs::write(at(&format!("approval-{officer}")), site.done(&args)).unwrap();
     };

@@ -64,6 +64,7 @@ impl Officers {
         let ceremony = Ceremony {
             sam: SAM.to_owned(),
             root: module.root().kid(),
+            reason: "development stack".to_owned(),
             exp: now.plus(600),
             what: Wanted::SealKey {
                 alg: KeyAlg::P256,

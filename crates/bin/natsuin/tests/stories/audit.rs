@@ -394,6 +394,7 @@ async fn what_the_module_did_is_compared_with_what_the_sam_meant() {
         alg: crate::spend::ALG,
         count: 2,
         act,
+        proof: other,
         order: other,
         step: 1,
         attempt: 0,

@@ -15,12 +15,13 @@ use store_kit::{Store, StoreError, Tx, sql, transaction};
 
 use super::{BackupError, Head, Item, ROOT, read, root_key, there};
 use crate::admit::CLOCKS_DIFFER;
+use crate::approvals;
 use crate::attributes::{KeyAttributes, Tree};
 use crate::backend::Backend;
 use crate::destroy::{self, Burial};
 use crate::ledger::Ledger;
 use crate::mark;
-use crate::office::{Office, can_approve};
+use crate::office::{Keeper, Office, can_approve};
 use crate::officers::by_two;
 use crate::store::{self, Failed, KeyRow};
 use crate::switch::{self, Switched};
@@ -185,6 +186,7 @@ pub async fn restore(
                 second,
             };
             put.audit.append(tx, event, with.now).await?;
+            approvals::keep(tx, &vault, with.random, approval, with.approvals, with.now).await?;
         }
         let mut report = RestoreReport::default();
         let mut told = HashSet::new();
@@ -201,6 +203,8 @@ pub async fn restore(
             .await?;
         report.orders = u64::try_from(spent.int("n")?).unwrap_or(0);
         put.officers(tx, &head).await?;
+        put.keeper().restored(tx, ledger).await?;
+        put.keeper().sam_restored(tx, ledger).await?;
         // The mark of the backup may be older than what the log says, which the new log has to know.
         if let Some(last) = ledger.algorithms() {
             let event = Event::AlgorithmsInForce {
@@ -274,6 +278,15 @@ struct Put<'r> {
 }
 
 impl Put<'_> {
+    fn keeper(&self) -> Keeper<'_> {
+        Keeper {
+            vault: self.burial.vault,
+            random: self.with.random,
+            audit: &self.audit,
+            now: self.with.now,
+        }
+    }
+
     /// Whether a key of the backup lives.
     fn comes_back(&self, id: &str) -> bool {
         let destroyed = self.ledger.life(id).destroyed;
@@ -433,6 +446,7 @@ impl Put<'_> {
                 version,
                 sealed,
             } => mark::put(tx, id, *version, sealed).await?,
+            Item::Approval { id, at, sealed } => approvals::put(tx, id, *at, &sealed.0).await?,
             Item::Order { id, at } => {
                 let query =
                     sql("INSERT INTO cm_order (id, at) VALUES ($1, $2) ON CONFLICT DO NOTHING");

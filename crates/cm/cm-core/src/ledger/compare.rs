@@ -105,6 +105,12 @@ impl Module {
         if ledger.officers() != Some(self.in_office) {
             return Err(self.altered("cm-officers-altered").await);
         }
+        match self.errors_are_kept(&ledger).await {
+            Ok(true) => {}
+            Ok(false) => return Err(self.altered("cm-errors-altered").await),
+            Err(Failed::Tampered) => return Err(self.altered("cm-rows-altered").await),
+            Err(failed) => return Err(self.fail(failed)),
+        }
         self.logged(ledger.last_order);
         let done = match self.compare(&mut ledger).await {
             Ok(done) => done,
@@ -254,7 +260,7 @@ impl Module {
     /// nothing is executed until a restart finds all in order.
     async fn altered(&self, what: &'static str) -> Refusal {
         self.alarm(what).await;
-        self.latch(what).await;
+        self.latch_here(what).await;
         Refusal::NotOperational
     }
 }

@@ -25,6 +25,8 @@ enum Part {
         algorithms: Option<InForce>,
         #[serde(default)]
         officers: Vec<InOffice>,
+        #[serde(default)]
+        errors: Vec<(Digest32, i64)>,
     },
     /// What was done with some keys.
     Keys { lives: BTreeMap<String, Life> },
@@ -52,6 +54,7 @@ impl Summary for Ledger {
                 switched,
                 algorithms,
                 officers,
+                errors,
             } => {
                 self.last_order = last_order;
                 self.backups.extend(backups);
@@ -60,6 +63,7 @@ impl Summary for Ledger {
                 for list in officers {
                     self.officers.entry(list.version).or_default().insert(list);
                 }
+                self.errors.extend(errors);
             }
             Part::Keys { lives } => self.keys.extend(lives),
         }
@@ -75,6 +79,7 @@ impl Summary for Ledger {
             switched: self.switched,
             algorithms: self.algorithms,
             officers: self.officers.values().flatten().copied().collect(),
+            errors: self.errors.iter().map(|(id, n)| (*id, *n)).collect(),
         }];
         let mut keys: Vec<_> = self.keys.iter().collect();
         keys.sort_unstable_by_key(|(key, _)| *key);
@@ -118,6 +123,7 @@ mod tests {
             ..Ledger::default()
         };
         ledger.backups.insert(digest(4), Some(digest(5)));
+        ledger.errors.extend([(digest(6), 1), (digest(7), 0)]);
         let in_office = |version, n| InOffice {
             version,
             list: digest(n),
@@ -160,6 +166,8 @@ mod tests {
         }
         assert_eq!(again.keys, ledger.keys);
         assert_eq!(again.officers(), Some(in_office(2, 2)));
+        assert_eq!(again.errors().collect::<Vec<_>>(), [digest(6)]);
+        assert!(again.ended(digest(7)) && !again.ended(digest(6)));
         assert_eq!(again.parts().unwrap(), parts);
         assert!(again.take(Told::Summary("{}")).is_err());
 

@@ -65,13 +65,24 @@ impl Module {
         }
     }
 
-    /// Takes note of a fault: another state, an alarm in the audit log when it changes.
+    /// Takes note of a fault: another state, an alarm in the audit log when it changes. One that belongs into the state *error* outlasts
+    /// this process.
     pub(crate) async fn note(&self, fault: &Fault) {
         let Some(report) = Report::of(fault) else {
             return;
         };
         tracing::error!(%fault, "the back end failed");
-        let Some(state) = self.state.note(report) else {
+        let changed = self.state.note(report);
+        if report == Report::Broken {
+            self.backend.hold(true);
+            self.state.keep();
+            self.keep_error().await;
+        }
+        self.changed(changed).await;
+    }
+
+    async fn changed(&self, state: Option<ModuleState>) {
+        let Some(state) = state else {
             return;
         };
         tracing::error!(?state, "the cryptographic module is in another state");
@@ -96,16 +107,29 @@ impl Module {
         }
     }
 
-    /// Stops every private-key operation until a restart: the program around the module has found that it isn't what it
-    /// was (`III-3-12-protect-security-functions`).
-    pub async fn latch_for_good(&self, what: &'static str) {
+    /// Stops every private-key operation until a restart: the program around the module isn't what it was
+    /// (`III-3-12-protect-security-functions`).
+    pub(crate) async fn latch_for_good(&self, what: &'static str) {
         self.state.for_good();
-        self.latch(what).await;
+        self.latch_here(what).await;
     }
 
-    /// Stops every private-key operation until a restart, or until officers let it go on.
+    /// Stops every private-key operation until officers let it go on.
     pub(crate) async fn latch(&self, what: &'static str) {
         self.note(&Fault::Broken(what)).await;
+        self.let_all_go().await;
+    }
+
+    /// Stops every private-key operation until a restart, which finds what was found here if it is still so, or until officers let it
+    /// go on.
+    pub(crate) async fn latch_here(&self, what: &'static str) {
+        tracing::error!(what, "no private key is used any more");
+        self.backend.hold(true);
+        self.changed(self.state.note(Report::Broken)).await;
+        self.let_all_go().await;
+    }
+
+    async fn let_all_go(&self) {
         self.cache.clear();
         self.let_go().await;
     }
@@ -118,13 +142,14 @@ impl Module {
         }
     }
 
-    /// Runs the self-tests now; their failure is noted like any other fault. In the state *error* they end nothing: that they
-    /// passed is what officers want to know before they do ([`Self::switch`]).
+    /// Runs the self-tests now, of the module's own files too; their failure is noted like any other fault. In the state *error* they end
+    /// nothing: that they passed is what officers want to know before they do ([`Self::switch`]).
     ///
     /// # Errors
     /// [`Refusal::NotOperational`] in the states *locked* and *disabled*, in which the device isn't touched.
     pub async fn self_test(&self) -> Result<Health, Refusal> {
         self.look_at_random().await;
+        self.look_at_own().await;
         if self.state.get() != ModuleState::Error {
             self.operational()?;
         }

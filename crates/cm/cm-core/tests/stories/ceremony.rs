@@ -16,6 +16,7 @@ pub fn held(story: &Story, what: Wanted) -> Ceremony {
     Ceremony {
         sam: SAM.into(),
         root: story.module.root().kid(),
+        reason: "更新".into(),
         exp: NOW.plus(600),
         what,
     }
@@ -120,6 +121,8 @@ async fn a_key_of_the_provider_is_made_by_two_officers_and_is_good_for_one_purpo
                 (|c| c.root = "another".into(), Refusal::NotAuthentic),
                 (|c| c.exp = NOW, Refusal::NotNow),
                 (|c| c.exp = NOW.plus(3601), Refusal::NotNow),
+                (|c| c.reason = String::new(), Refusal::Malformed),
+                (|c| c.reason = " because".into(), Refusal::Malformed),
             ] {
                 assert_eq!(ask(foreign(change)).await, answer);
             }

@@ -134,7 +134,10 @@ async fn orders_at_one_time_count_with_the_seal_key_once_each() {
                 assert!(counted(&done.unwrap()));
             }
             let row = KeyRow::of(&story, &as_signers(&seal)).await;
-            assert_eq!(row.version, 13, "one step for each order, however many values");
+            assert_eq!(
+                row.version, 13,
+                "one step for each order, however many values"
+            );
             let used = "\"signatures\":24";
             assert!(row.attributes.contains(used), "{}", row.attributes);
             assert!(story.module.scrub().await.unwrap().agrees());

@@ -358,7 +358,7 @@ async fn an_absent_device_degrades_the_module_and_the_first_success_ends_it() {
 
 // shows: III-3-13-secure-state, III-3-13-detect-hardware, III-3-14-audit-records, T-KEY-MALFUNCTION
 #[tokio::test]
-async fn a_failed_test_stops_every_private_key_until_a_restart_passes() {
+async fn a_failed_test_stops_every_private_key_and_no_restart_lets_it_go_on() {
     let faulty = Faulty::default();
     let story = faulty.story().await;
     let key = story.key(KeyAlg::P256).await;
@@ -383,7 +383,14 @@ async fn a_failed_test_stops_every_private_key_until_a_restart_passes() {
     let health = story.module.self_test().await.unwrap();
     assert_eq!(health.state, ModuleState::Error, "no test ends it");
     let again = story.again(7).await.unwrap();
+    assert_eq!(again.health().state, ModuleState::Error, "nor a restart");
+    let refused = refusal(again.execute(&story.order(kind())).await);
+    assert_eq!(refused, Refusal::NotOperational);
+    assert_eq!(story.audited("cm-error-held").await, 1);
+    // Where there are no officers, a person on the machine does.
+    assert_eq!(again.recover_alone().await, Ok(true));
     again.execute(&story.order(kind())).await.unwrap();
+    assert_eq!(again.recover_alone().await, Ok(false), "there is no error");
 }
 
 // shows: III-3-13-secure-state, T-KEY-MALFUNCTION

@@ -260,14 +260,17 @@ pub async fn statement(
     now: UnixTime,
 ) -> Result<String, Refusal> {
     let (seal, _) = jose::SealKey::generate().unwrap();
-    let request = StatementRequest {
+    let mut request = StatementRequest {
         sam: SAM.into(),
         epoch: EPOCH,
         act: act.public().clone(),
         seal: seal.public().clone(),
         nbf: now,
         exp: now.plus(48 * 3600),
+        endorsements: Vec::new(),
     };
+    // The key that it is known by already, if it is.
+    request.endorse(act).unwrap();
     module
         .statement(request)
         .await

@@ -15,6 +15,8 @@ mod duplicates;
 mod during;
 mod faulty;
 mod forget;
+mod handed;
+mod held;
 mod import;
 mod kit;
 mod late;
@@ -26,6 +28,7 @@ mod one_time;
 mod orders;
 mod restore;
 mod rewrap;
+mod sam_key;
 mod sealed;
 mod several;
 mod switch;
@@ -215,10 +218,13 @@ async fn why_a_module_does_not_start_is_told_once_while_it_lasts() {
             ("cm-start-token", 3),
         ] {
             let random = Arc::new(core_types::random::SystemRandom);
-            let clock = story.clock.as_ref();
-            cm_core::not_started("cm-1", &story.test.store, &root, clock, random, what)
-                .await
-                .unwrap();
+            let (clock, store) = (story.clock.as_ref(), &story.test.store);
+            let why = cm_core::NotStarted {
+                what,
+                broken: false,
+            };
+            let told = cm_core::not_started("cm-1", store, &root, clock, random, why);
+            told.await.unwrap();
             assert_eq!(story.audited("cm-start-").await, told, "{what}");
         }
     }

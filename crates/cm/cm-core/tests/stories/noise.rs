@@ -31,7 +31,7 @@ impl Random for Sticky {
 
 // shows: III-3-11-random, III-3-13-detect-hardware, III-3-13-secure-state, T-KEY-DERIVE
 #[tokio::test]
-async fn a_generator_that_gets_stuck_ends_all_work_until_a_restart_with_a_good_one() {
+async fn a_generator_that_gets_stuck_ends_all_work_until_somebody_lets_a_good_one_go_on() {
     for test in store_kit::testing::both(MIGRATIONS).await {
         let mut story = Story::begin(test, Arc::new(SoftBackend)).await;
         let random = Arc::new(Sticky::default());
@@ -55,6 +55,8 @@ async fn a_generator_that_gets_stuck_ends_all_work_until_a_restart_with_a_good_o
         assert!(matches!(started, Err(StartError::SelfTest(_))));
         story.module = story.again(7).await.unwrap();
         story.module.scrub().await.unwrap();
+        assert_eq!(story.refused(of(4)).await, Refusal::NotOperational);
+        assert_eq!(story.module.recover_alone().await, Ok(true));
         story.module.execute(&story.order(of(4))).await.unwrap();
         assert_eq!(story.audited("cm-random-failed").await, 1);
     }
@@ -122,8 +124,10 @@ async fn a_nonce_that_is_used_twice_stops_key_and_module_and_no_value_leaves() {
     assert_eq!(story.refused(of(4, &["c"])).await, Refusal::NotOperational);
     faulty.plan(|plan| plan.same_nonce = false);
     story.module = story.again(7).await.unwrap();
+    assert_eq!(story.refused(of(5, &["d"])).await, Refusal::NotOperational);
+    assert_eq!(story.module.recover_alone().await, Ok(true));
     let wrong = Refusal::NotAllowed(cm_api::rpc::Reason::WrongValue);
-    assert_eq!(story.refused(of(5, &["d"])).await, wrong, "the key is lost");
+    assert_eq!(story.refused(of(7, &["d"])).await, wrong, "the key is lost");
     let health = story.module.self_test().await.unwrap();
     assert_eq!(health.state, ModuleState::Operational);
     // Within one order as well.

@@ -155,6 +155,10 @@ async fn a_log_key_that_was_restored_signs_no_other_history() {
         goes_on(&story).await;
         let again = story.module.ceremony(&late).await;
         assert_eq!(refusal(again), Refusal::Duplicate);
+        // What officers signed comes along: of the ceremony before the backup, and of the restore itself.
+        let kept = story.module.approvals().await.unwrap();
+        assert_eq!(kept.len(), 2);
+        assert!(kept.iter().any(|k| k.signed == approvals));
         // The new log alone says it to the next restore, and about the row of before.
         let (file, made) = backup_of(&story).await;
         let known = ledger(&story).await;

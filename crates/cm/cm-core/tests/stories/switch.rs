@@ -1,12 +1,14 @@
 //! Enabling and disabling: two officers over the same bytes, once; nothing else wants two.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use cm_api::rpc::{ModuleState, SwitchRequest};
-use cm_api::switch::Switch;
+use cm_api::switch::{Switch, TYP_SWITCH};
 use cm_api::{OrderKind, Refusal};
+use cm_core::OwnFiles;
 use cm_core::backend::Fault;
-use core_types::KeyAlg;
+use core_types::{KeyAlg, sha256};
 use jose::SigningKey;
 use store_kit::{StoreError, sql, transaction};
 
@@ -42,6 +44,7 @@ pub fn to(story: &Story, enabled: bool, serial: u64) -> Switch {
         enabled,
         recover: false,
         error: None,
+        reason: "人事異動".into(),
         serial,
         exp: NOW.plus(600),
     }
@@ -129,6 +132,20 @@ async fn the_module_is_switched_by_two_officers_and_by_nobody_else() {
                     },
                     Refusal::NotNow,
                 ),
+                (
+                    Switch {
+                        reason: String::new(),
+                        ..off.clone()
+                    },
+                    Refusal::Malformed,
+                ),
+                (
+                    Switch {
+                        reason: "a\u{202e}b".into(),
+                        ..off.clone()
+                    },
+                    Refusal::Malformed,
+                ),
             ] {
                 assert_eq!(
                     refused(officers.approve(&[0, 1], &wanted)).await,
@@ -170,19 +187,45 @@ async fn the_module_is_switched_by_two_officers_and_by_nobody_else() {
             story.module.execute(&story.order(kind())).await.unwrap();
             assert_eq!(story.audited("cm.switched").await, 2);
             assert!(story.audited("switch-not-").await > 8);
+            // What they signed is kept, with their reason, under the digest that the log has.
+            let kept = story.module.approvals().await.unwrap();
+            assert_eq!(kept.len(), 2);
+            for (switch, who) in [(&off, [2, 0]), (&on, [0, 1])] {
+                let bytes = serde_json::to_vec(switch).unwrap();
+                let approval = sha256(&[b"natsuin-cm-switch-v1\n", &bytes]);
+                let told = format!("\"approval\":\"{approval}\"");
+                assert_eq!(story.audited(&told).await, 1, "{told}");
+                let kept = kept.iter().find(|k| k.approval == approval).unwrap();
+                for (signed, officer) in kept.signed.iter().zip(who) {
+                    let of = officers.0[officer].public();
+                    assert_eq!(jose::verify(signed, TYP_SWITCH, of).unwrap(), bytes);
+                }
+                assert_eq!(kept.signed.len(), 2);
+            }
         },
     )
     .await;
 }
 
-// shows: III-3-13-secure-state, III-A1.4.2-dual-control, III-3-14-audit-records, T-KEY-MALFUNCTION
+/// The module's own files, as they are said to be.
+struct Files(Arc<AtomicBool>);
+
+impl OwnFiles for Files {
+    fn unchanged(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+// shows: III-3-13-secure-state, III-3-12-protect-security-functions, III-A1.4.2-dual-control, III-3-14-audit-records, T-KEY-MALFUNCTION
 #[tokio::test]
 async fn two_officers_end_the_error_state_after_a_test_that_passed() {
     let officers = Officers::new();
     for test in store_kit::testing::both(cm_core::MIGRATIONS).await {
         let faulty = Faulty::default();
         let mut story = Story::begin(test, Arc::new(faulty.clone())).await;
-        story.module = story.again_with(&officers.setup()).await;
+        let unchanged = Arc::new(AtomicBool::new(true));
+        let files = Arc::new(Files(unchanged.clone()));
+        story.module = story.again_with(&officers.setup()).await.watching(files);
         let key = story.key(KeyAlg::P256).await;
         let kind = || sign(&key, P256, &[digest(P256, "a")]);
         // By officers who see the error as it is.
@@ -270,8 +313,11 @@ async fn two_officers_end_the_error_state_after_a_test_that_passed() {
         assert_eq!(story.audited("\"to\":\"recovered\"").await, 1);
         story.module.execute(&story.order(kind())).await.unwrap();
         assert_eq!(switch(&[0, 1], &recover(2)).await, Err(Refusal::NotNow));
-        // A program that isn't what it was is a matter for a restart.
-        story.module.latch_for_good("program changed").await;
+        // A program that isn't what it was is a matter for a restart, and found by whoever has the tests run.
+        unchanged.store(false, Ordering::SeqCst);
+        let health = self_test().await;
+        assert_eq!(health.state, ModuleState::Error);
+        unchanged.store(true, Ordering::SeqCst);
         self_test().await;
         assert_eq!(switch(&[0, 1], &recover(3)).await, Err(Refusal::NotNow));
         let fresh = story.again_with(&officers.setup()).await;
@@ -330,10 +376,14 @@ async fn whoever_can_write_the_database_cannot_enable() {
 
 // shows: III-3-4-authenticate-administrator, III-3-4-authenticate-application, T-INS-OPERATOR
 #[tokio::test]
-async fn the_administrator_asks_and_brings_approvals_and_does_nothing_else() {
+async fn the_administrator_asks_and_brings_approvals_and_neither_does_what_the_other_may() {
     use axum::body::Body;
     use axum::http::{Request, StatusCode};
-    use cm_api::rpc::{Empty, Execute, RowKey, RowKeyRequest, SelfTest, Status, SwitchModule};
+    use cm_api::ceremony::CeremonyRequest;
+    use cm_api::rpc::{
+        ChangeWrapping, Empty, Execute, HoldCeremony, RowKey, RowKeyRequest, SelfTest, Status,
+        SwitchModule, WrappingRequest,
+    };
     use core_types::rpc::Method;
     use tower::ServiceExt as _;
 
@@ -352,14 +402,21 @@ async fn the_administrator_asks_and_brings_approvals_and_does_nothing_else() {
         });
         router.clone().oneshot(http).await.unwrap().status()
     };
-    let refused = StatusCode::UNPROCESSABLE_ENTITY;
-    for (path, body, administrator) in [
-        (Status::PATH, json(&Empty {}), StatusCode::OK),
-        (SelfTest::PATH, json(&Empty {}), StatusCode::OK),
-        (Execute::PATH, json(&order), refused),
+    let (good, refused) = (StatusCode::OK, StatusCode::UNPROCESSABLE_ENTITY);
+    for (path, body, administrator, sam) in [
+        (Status::PATH, json(&Empty {}), good, good),
+        (SelfTest::PATH, json(&Empty {}), good, refused),
+        (Execute::PATH, json(&order), refused, good),
         (
             RowKey::PATH,
             json(&RowKeyRequest { wrapped: None }),
+            refused,
+            good,
+        ),
+        (
+            ChangeWrapping::PATH,
+            json(&WrappingRequest { begin: false }),
+            good,
             refused,
         ),
     ] {
@@ -369,28 +426,42 @@ async fn the_administrator_asks_and_brings_approvals_and_does_nothing_else() {
             "{path}"
         );
         assert_eq!(ask(path, body.clone(), "ssa.test").await, refused, "{path}");
-        assert_eq!(ask(path, body, "sam.test").await, StatusCode::OK, "{path}");
+        assert_eq!(ask(path, body, "sam.test").await, sam, "{path}");
     }
+    // Approvals are brought by either, and refused for what they are; keys of the provider are the administrator's alone.
+    let switch = SwitchRequest {
+        approvals: Vec::new(),
+    };
+    let ceremony = CeremonyRequest {
+        approvals: Vec::new(),
+    };
+    for (path, body, judged) in [
+        (SwitchModule::PATH, json(&switch), "switch-not-approved"),
+        (HoldCeremony::PATH, json(&ceremony), "ceremony-not-approved"),
+    ] {
+        for peer in ["admin.test", "sam.test"] {
+            assert_eq!(ask(path, body.clone(), peer).await, refused, "{path}");
+        }
+        let heard = match path == SwitchModule::PATH {
+            true => 2,
+            false => 1,
+        };
+        assert_eq!(told(test, judged).await, heard, "{path}");
+    }
+    for (peer, refusals) in [("ssa.test", 5), ("admin.test", 2), ("sam.test", 3)] {
+        let entry = format!("\"peer\":\"{peer}\"");
+        assert_eq!(told(test, &entry).await, refusals, "each is in the log");
+    }
+    assert_eq!(told(test, "cm.row-key-given").await, 1);
+}
+
+/// How many entries of the log contain these words.
+async fn told(test: &store_kit::testing::TestStore, words: &str) -> usize {
     let mut tx = test.store.read("look").await.unwrap();
     let rows = tx.fetch_all(sql("SELECT body AS t FROM audit_entry"));
     let texts = rows.await.unwrap();
-    let told = |words: &str| {
-        texts
-            .iter()
-            .filter(|r| r.text("t").unwrap().contains(words))
-            .count()
-    };
-    assert_eq!(told("\"peer\":\"ssa.test\""), 4, "each is in the log");
-    assert_eq!(told("\"peer\":\"admin.test\""), 2);
-    drop(tx);
-    // Bringing nothing is refused like bringing too little.
-    let nothing = json(&SwitchRequest {
-        approvals: Vec::new(),
-    });
-    assert_eq!(
-        ask(SwitchModule::PATH, nothing, "admin.test").await,
-        refused
-    );
+    let texts = texts.iter().map(|row| row.text("t").unwrap());
+    texts.filter(|text| text.contains(words)).count()
 }
 
 fn json<T: serde::Serialize>(message: &T) -> Vec<u8> {

@@ -1,6 +1,8 @@
 //! What happens over midnight, when the SAM's own keys change, and in the days after (`sap.md` §3).
 
-use core_types::KeyAlg;
+use cm_api::rpc::{Statement, StatementRequest};
+use cm_api::{CryptoModule as _, ModuleError, Refusal};
+use core_types::{Clock as _, KeyAlg};
 use jose::SigningKey;
 use sam_api::ssa::*;
 use sap::messages::*;
@@ -126,6 +128,44 @@ async fn the_sams_own_keys_end_with_their_statements_however_many_there_are() {
         world.sam.maintain().await.unwrap();
         // Those of today and of yesterday, whose statement holds for some hours more.
         assert_eq!(count(&world, "keyring").await, 2);
+    }
+}
+
+// shows: III-3-4-authenticate-application, T-USE-SAP-BYPASS, T-KEY-ABUSE
+#[tokio::test(flavor = "multi_thread")]
+async fn the_sams_keys_follow_one_another_however_long_nobody_asked_and_nobody_elses_do() {
+    for world in worlds().await {
+        // Nobody signs anything for weeks, but it runs.
+        for _ in 0..20 {
+            world.clock.advance(DAY);
+            world.sam.maintain().await.unwrap();
+        }
+        world.sam.statement().await.unwrap();
+        // It stands still for weeks, and starts again.
+        world.clock.advance(30 * DAY);
+        let node = world.node("sam-2").await;
+        node.maintain().await.unwrap();
+        // Only the newest set is there, which vouches for the next one.
+        world.clock.advance(40 * DAY);
+        world.node("sam-3").await.maintain().await.unwrap();
+        assert_eq!(count(&world, "keyring").await, 1);
+        // With the certificate of the SAM and keys of one's own.
+        let (act, _) = SigningKey::generate().unwrap();
+        let (seal, _) = jose::SealKey::generate().unwrap();
+        let now = world.clock.now();
+        let mut own = StatementRequest {
+            sam: world.config.sam.clone(),
+            epoch: core_types::Digest32([1; 32]),
+            act: act.public().clone(),
+            seal: seal.public().clone(),
+            nbf: now,
+            exp: now.plus(3600),
+            endorsements: Vec::new(),
+        };
+        own.endorse(&act).unwrap();
+        let refused = world.cm.call::<Statement>(&own).await;
+        let refused = refused.map(drop);
+        assert_eq!(refused, Err(ModuleError::Refused(Refusal::NotAuthentic)));
     }
 }
 

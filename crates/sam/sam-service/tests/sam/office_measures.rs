@@ -192,6 +192,7 @@ async fn the_modules_switch_takes_what_its_officers_sign_themselves() {
         let text = document.facts.switch.unwrap();
         let switch: Switch = serde_json::from_str(&text).unwrap();
         assert!(!switch.enabled && switch.serial == 1);
+        assert_eq!(switch.reason, document.reason, "what they signed for");
         let approve = async |device: &mut Device, switch: Option<String>| {
             let act = world.approval_act(device, asked.proposal).await.unwrap();
             let proof = device.passkey.prove(act_digest(&act.act)).unwrap();

@@ -169,6 +169,7 @@ fn officers_propose_on_their_page_what_the_sam_takes_from_their_role() {
         enabled: false,
         recover: false,
         error: None,
+        reason: "it's $(broken)".into(),
         serial: 4,
         exp: NOW.plus(3000),
     };

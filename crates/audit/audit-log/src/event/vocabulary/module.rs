@@ -64,6 +64,8 @@ macro_rules! module_events {
         count: u32,
         /// Digest of the approved act.
         act: Digest32,
+        /// Digest of the signer's proof, without its secrets.
+        proof: Digest32,
         /// Name of the order.
         order: Digest32,
         /// Step of the act.
@@ -200,6 +202,33 @@ macro_rules! module_events {
         /// Thumbprint of the act key.
         act_key: Digest32,
     }
+    /// Keys of the SAM are known from here on: what its act key signs is an order.
+    SamKeyTaken = "cm.sam-key-taken", Success, by(service), about() {
+        /// Thumbprint of the act key.
+        act_key: Digest32,
+        /// Thumbprint of the earlier act key that vouched for it; nothing for the first one, for one that officers let follow, and for what a restore
+        /// says again.
+        by: Option<Digest32>,
+    }
+    /// Until then the SAM's next keys are taken without the word of those before.
+    SamKeysOpen = "cm.sam-keys-open", Success, by(service), about() {
+        /// End.
+        until: UnixTime,
+    }
+    /// The SAM, or whoever has its certificate, gets the key of its rows.
+    RowKeyGiven = "cm.row-key-given", Success, by(service), about() {
+        /// `made` or `opened`.
+        what: Code,
+        /// How many this process has given until now.
+        count: u64,
+    }
+    /// So many PINs were hashed for the SAM since the last such entry of this process, of an hour at least.
+    PinsHashed = "cm.pins-hashed", Success, by(service), about() {
+        /// How many.
+        count: u64,
+        /// How many more were asked for, beyond what an honest SAM asks for.
+        refused: u64,
+    }
     /// An order was admitted.
     OrderAdmitted = "cm.order-admitted", Success, by(service), about() {
         /// Its name.
@@ -263,22 +292,36 @@ macro_rules! module_events {
         /// Root hash.
         root: Digest32,
     }
-    /// Two officers enabled or disabled the module.
+    /// Two officers enabled or disabled the module, or let it go on after an error.
     ModuleSwitched = "cm.switched", Success, by(service), about() {
         /// Its number.
         serial: u64,
-        /// `enabled` or `disabled`.
+        /// `enabled`, `disabled` or `recovered`.
         to: Code,
+        /// Digest of what they approved, their reason in it; the module has kept it.
+        approval: Digest32,
         /// Thumbprint of the first officer's key.
         officer: Digest32,
         /// Thumbprint of the second officer's key.
         second: Digest32,
     }
+    /// A device or generator was found wrong: the module begins in its error state until somebody ends that.
+    ErrorKept = "cm.error-kept", Failure, by(service), about() {
+        /// Digest of the error's name, as the module's state tells it.
+        error: Digest32,
+    }
+    /// The module may leave that error.
+    ErrorEnded = "cm.error-ended", Success, by(service), about() {
+        /// Digest of its name.
+        error: Digest32,
+        /// By whom: `officers`, of whom `cm.switched` says who, or at level 1 the `administrator`.
+        method: Code,
+    }
     /// Two officers had a key of the provider made or ended.
     CeremonyHeld = "cm.ceremony-held", Success, by(service), about() {
-        /// Digest of what they approved.
+        /// Digest of what they approved, their reason in it; the module has kept it.
         ceremony: Digest32,
-        /// `seal`, `log` or `destroy`.
+        /// `seal`, `log`, `destroy` or `new-sam`.
         what: Code,
         /// Thumbprint of the first officer's key.
         officer: Digest32,
@@ -309,10 +352,14 @@ macro_rules! module_events {
         /// Thumbprint of the second one's.
         second: Option<Digest32>,
     }
-    /// Settings of the module or its policy changed.
+    /// What the module runs as from here on.
     ModuleSettings = "cm.settings", Success, by(service), about() {
-        /// Digest of the settings.
+        /// Digest over program and configuration.
         settings: Digest32,
+        /// SHA-256 of the program.
+        program: Digest32,
+        /// SHA-256 of the library that gets the PIN; of several, over theirs one after the other.
+        library: Option<Digest32>,
     }
         }
     };

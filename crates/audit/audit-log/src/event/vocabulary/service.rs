@@ -57,7 +57,7 @@ macro_rules! service_events {
     AuditRead = "audit.read", Success, by(peer reader), about() {
         /// Who: the name in a certificate, an officer's account, or the node as which a command writes.
         reader: PeerId,
-        /// How: `bundle`, `search`, `follow`, `export`, `evidence`, `alerts`, `state`.
+        /// How: `bundle`, `search`, `follow`, `export`, `evidence`, `alerts`, `state`, `approvals`.
         what: Code,
         /// Digest of what was asked for.
         query: Digest32,

@@ -104,16 +104,18 @@ impl Daemon {
         };
         let url = format!("https://{CM_NAME}:{}", running.addr.port());
         let client = Client::new(url, &options)?;
-        let ((act, _), (seal, _)) = (SigningKey::generate()?, SealKey::generate()?);
+        let (act, (seal, _)) = (act(dir)?, SealKey::generate()?);
         let now = SystemClock.now();
-        let request = StatementRequest {
+        let mut request = StatementRequest {
             sam: SAM.to_owned(),
             epoch: EPOCH,
             act: act.public().clone(),
             seal: seal.public().clone(),
             nbf: now,
             exp: now.plus(48 * 3600),
+            endorsements: Vec::new(),
         };
+        request.endorse(&act)?;
         let statement = client.call::<Statement>(&request).await;
         let sequencing = tokio::spawn(async move {
             let error = sequencer.keep(&store, &SystemClock, SEQUENCE_EVERY).await;
@@ -263,6 +265,17 @@ impl Sam {
             counter_sign: None,
         })
     }
+}
+
+/// The SAM's key: the module lets no other one follow when it is started again.
+fn act(dir: &Path) -> Result<SigningKey> {
+    let path = dir.join("act.key");
+    if !path.exists() {
+        std::fs::write(&path, SigningKey::generate()?.1.expose())?;
+    }
+    Ok(SigningKey::from_pkcs8(&SecretBytes::new(std::fs::read(
+        path,
+    )?))?)
 }
 
 /// The root secret of this directory's module.

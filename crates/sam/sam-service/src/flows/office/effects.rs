@@ -24,11 +24,12 @@ impl<C: CryptoModule> Sam<C> {
     pub(crate) async fn facts(
         &self,
         proposal: &Measure,
+        reason: &str,
         exp: UnixTime,
     ) -> Result<(Facts, UnixTime), Failed> {
         let now = self.clock.now();
         if let Measure::Module { enabled } = proposal {
-            return self.switch_facts(*enabled, exp, now).await;
+            return self.switch_facts(*enabled, reason, exp, now).await;
         }
         let mut tx = self.store.read("proposal-facts").await?;
         let facts = match proposal {
@@ -93,6 +94,7 @@ impl<C: CryptoModule> Sam<C> {
     async fn switch_facts(
         &self,
         enabled: bool,
+        reason: &str,
         exp: UnixTime,
         now: UnixTime,
     ) -> Result<(Facts, UnixTime), Failed> {
@@ -106,6 +108,7 @@ impl<C: CryptoModule> Sam<C> {
             sam: self.config.sam.clone(),
             root: self.root.kid(),
             enabled,
+            reason: reason.to_owned(),
             serial: health.switched.checked_add(1).ok_or(Reason::NotNow)?,
             exp,
         };

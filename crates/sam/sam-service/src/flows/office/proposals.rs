@@ -121,7 +121,7 @@ impl<C: CryptoModule> Sam<C> {
         let who = present.person.as_approver();
         who.check_ask(&request.measure, now)?;
         let exp = now.plus(request.ttl);
-        let (facts, exp) = self.facts(&request.measure, exp).await?;
+        let (facts, exp) = self.facts(&request.measure, &request.reason, exp).await?;
         let (officer, account) = (&present.person.officer.body, &present.person.account.body);
         let record = Proposal::new(Document {
             v: Version1,

@@ -1,0 +1,191 @@
+//! Which keys orders come from: the certificate of the SAM's connection alone brings none.
+
+use std::sync::Arc;
+
+use cm_api::ceremony::{Held, Wanted};
+use cm_api::rpc::StatementRequest;
+use cm_api::{Refusal, StatementAnswer};
+use cm_core::{MIGRATIONS, Module};
+use cm_soft::SoftBackend;
+use core_types::Clock as _;
+use jose::{SealKey, SigningKey};
+use store_kit::testing::TestStore;
+
+use crate::backup::{backup_of, ledger, restore, root};
+use crate::ceremony::held;
+use crate::destroy::attack;
+use crate::kit::{EPOCH, SAM, Story, refusal};
+use crate::switch::Officers;
+
+/// A set of keys of a SAM.
+struct Keys {
+    act: SigningKey,
+    seal: SealKey,
+}
+
+impl Keys {
+    fn new() -> Self {
+        Self {
+            act: SigningKey::generate().unwrap().0,
+            seal: SealKey::generate().unwrap().0,
+        }
+    }
+
+    /// A request for a statement now, with the word of these.
+    fn asked(&self, story: &Story, by: &[&SigningKey]) -> StatementRequest {
+        let now = story.clock.now();
+        let mut request = StatementRequest {
+            sam: SAM.into(),
+            epoch: EPOCH,
+            act: self.act.public().clone(),
+            seal: self.seal.public().clone(),
+            nbf: now,
+            exp: now.plus(3600),
+            endorsements: Vec::new(),
+        };
+        for earlier in by {
+            request.endorse(earlier).unwrap();
+        }
+        request
+    }
+
+    async fn ask(
+        &self,
+        story: &Story,
+        module: &Module,
+        by: &[&SigningKey],
+    ) -> Result<StatementAnswer, Refusal> {
+        module.statement(self.asked(story, by)).await
+    }
+}
+
+async fn begin(test: TestStore, officers: &Officers) -> Story {
+    let mut story = Story::begin(test, Arc::new(SoftBackend)).await;
+    story.module = story.again_with(&officers.setup()).await;
+    story
+}
+
+// shows: II-1-sam-role, III-3-4-authenticate-application, III-A1.4-authentication-to-use, T-USE-SAP-BYPASS, T-KEY-ABUSE, T-INS-OPERATOR
+#[tokio::test]
+async fn whoever_copies_the_sams_certificate_has_no_key_that_orders_anything() {
+    for test in store_kit::testing::both(MIGRATIONS).await {
+        let story = begin(test, &Officers::new()).await;
+        let (thief, next) = (Keys::new(), Keys::new());
+        let stranger = SigningKey::generate().unwrap().0;
+        let foreign = Err(Refusal::NotAuthentic);
+        let ask = async |keys: &Keys, by: &[&SigningKey]| {
+            keys.ask(&story, &story.module, by).await.map(drop)
+        };
+        for by in [&[][..], &[&thief.act], &[&stranger]] {
+            assert_eq!(ask(&thief, by).await, foreign);
+        }
+        // What a known key has signed for other keys, times or sealing keys.
+        let good = next.asked(&story, &[&story.act]);
+        for change in [
+            (|r, of| r.act = of.act.public().clone()) as fn(&mut StatementRequest, &Keys),
+            |r, of| r.seal = of.seal.public().clone(),
+            |r, _| r.exp = r.exp.plus(1),
+            |r, _| r.epoch = core_types::Digest32([1; 32]),
+        ] {
+            let mut other = good.clone();
+            change(&mut other, &thief);
+            let refused = story.module.statement(other).await;
+            assert_eq!(refused.map(drop), foreign);
+        }
+        // The known act key with a sealing key of the thief's: secrets would be sealed to it.
+        let mixed = StatementRequest {
+            seal: thief.seal.public().clone(),
+            ..thief.asked(&story, &[])
+        };
+        let mixed = StatementRequest {
+            act: story.act.public().clone(),
+            ..mixed
+        };
+        assert_eq!(story.module.statement(mixed).await.map(drop), foreign);
+        assert_eq!(story.audited("cm-sam-key-refused").await, 1, "told once");
+        assert_eq!(story.audited("cm.sam-key-taken").await, 1);
+
+        // The SAM itself: its next keys, the same again after an answer that was lost, and those after them.
+        ask(&next, &[&stranger, &story.act]).await.unwrap();
+        ask(&next, &[]).await.unwrap();
+        let later = Keys::new();
+        ask(&later, &[&next.act]).await.unwrap();
+        assert_eq!(ask(&next, &[]).await, foreign, "not the last ones any more");
+        assert_eq!(story.audited("cm.sam-key-taken").await, 3);
+        // A store of the SAM that is some days old goes on.
+        ask(&Keys::new(), &[&story.act]).await.unwrap();
+    }
+}
+
+// shows: III-A1.4.2-dual-control, III-3-4-authenticate-application, T-INS-OPERATOR
+#[tokio::test]
+async fn a_sam_that_lost_its_keys_follows_when_officers_let_it() {
+    for test in store_kit::testing::both(MIGRATIONS).await {
+        let officers = Officers::new();
+        let mut story = begin(test, &officers).await;
+        let (new, foreign) = (Keys::new(), Err(Refusal::NotAuthentic));
+        let ask = async |story: &Story, keys: &Keys, by: &[&SigningKey]| {
+            keys.ask(story, &story.module, by).await.map(drop)
+        };
+        assert_eq!(ask(&story, &new, &[]).await, foreign);
+        let alone = story.module.open_for_sam_alone().await;
+        assert_eq!(alone, Err(Refusal::NotAuthentic), "there are officers");
+        let wanted = held(&story, Wanted::NewSam {});
+        let one = officers.approved(&[0], &wanted);
+        let refused = refusal(story.module.ceremony(&one).await);
+        assert_eq!(refused, Refusal::NotAuthentic);
+        let two = officers.approved(&[0, 1], &wanted);
+        let opened = story.module.ceremony(&two).await.unwrap();
+        assert!(matches!(opened, Held::Open(until) if until == story.clock.now().plus(3600)));
+        ask(&story, &new, &[]).await.unwrap();
+        // Once, and the keys before are nobody's any more.
+        assert_eq!(ask(&story, &Keys::new(), &[]).await, foreign);
+        let by = [&story.act];
+        assert_eq!(ask(&story, &Keys::new(), &by).await, foreign);
+        ask(&story, &Keys::new(), &[&new.act]).await.unwrap();
+        // Nor for longer than an hour.
+        let again = cm_api::ceremony::Ceremony {
+            reason: "once more".into(),
+            ..wanted
+        };
+        let again = officers.approved(&[0, 1], &again);
+        story.module.ceremony(&again).await.unwrap();
+        story.clock.advance(3600);
+        assert_eq!(ask(&story, &Keys::new(), &[]).await, foreign);
+        // Whoever takes the module's memory of them away has no other one follow either.
+        attack(&story, "DELETE FROM cm_mark WHERE id = 'sam'").await;
+        story.module = story.again_with(&officers.setup()).await;
+        assert_eq!(ask(&story, &Keys::new(), &[]).await, foreign);
+    }
+    let test = store_kit::testing::sqlite(MIGRATIONS).await;
+    let story = Story::begin(test, Arc::new(SoftBackend)).await;
+    let new = Keys::new();
+    story.module.open_for_sam_alone().await.unwrap();
+    new.ask(&story, &story.module, &[]).await.unwrap();
+}
+
+// shows: III-3-10-backup, I-7.1.7.2-restore-state, III-3-4-authenticate-application
+#[tokio::test]
+async fn a_restored_module_knows_the_keys_that_followed_after_its_backup() {
+    let stores = store_kit::testing::both(MIGRATIONS).await;
+    let empty = store_kit::testing::both(MIGRATIONS).await;
+    for (test, to) in stores.into_iter().zip(empty) {
+        let mut story = Story::begin(test, Arc::new(SoftBackend)).await;
+        let (file, _) = backup_of(&story).await;
+        let (next, later) = (Keys::new(), Keys::new());
+        let by = [&story.act];
+        next.ask(&story, &story.module, &by).await.unwrap();
+        let known = ledger(&story).await;
+        restore(&to, &file, &root(7), &known).await.unwrap();
+        story.test = to;
+        story.module = story.again(7).await.unwrap();
+        let thief = Keys::new();
+        let refused = thief.ask(&story, &story.module, &[&thief.act]).await;
+        assert_eq!(refused.map(drop), Err(Refusal::NotAuthentic));
+        later
+            .ask(&story, &story.module, &[&next.act])
+            .await
+            .unwrap();
+        story.module.scrub().await.unwrap();
+    }
+}
