@@ -1,7 +1,5 @@
 //! The calls.
 
-use std::time::Duration;
-
 use core_types::HashAlg;
 use core_types::bytes::b64;
 use csc_types::{
@@ -16,10 +14,12 @@ use serde_json::{Value, json};
 use url::Url;
 
 use crate::ClientCredentials;
+use crate::dpop::DpopKey;
 use crate::error::ClientError;
-use crate::http::{self, HttpOptions};
+use crate::http::{self, HttpOptions, Reply};
 use crate::signed::ClientKey;
 use crate::version::{Places, Version};
+use crate::wire::{Shows, Wire};
 
 /// What is asked for without a browser of the application: by secrets that it collected or, without any, by asking the person
 /// elsewhere.
@@ -47,12 +47,13 @@ const MAX_LISTED: usize = http::MAX_ANSWER;
 /// A client of one provider. Cheap to clone; connections are shared.
 #[derive(Debug, Clone)]
 pub struct Client {
-    pub(crate) http: reqwest::Client,
+    pub(crate) wire: Wire,
     base: Url,
     pub(crate) version: Version,
     pub(crate) credentials: ClientCredentials,
     pub(crate) key: Option<ClientKey>,
-    pub(crate) pauses: Vec<Duration>,
+    /// It has a certificate to show, and calls what asks for one.
+    pub(crate) certified: bool,
 }
 
 impl Client {
@@ -60,7 +61,7 @@ impl Client {
     /// path `/csc/v2` is added when the address has neither.
     ///
     /// # Errors
-    /// An address that can't be used, or unreadable root certificates.
+    /// An address that can't be used, or unreadable certificates.
     pub fn new(
         base_url: &str,
         credentials: ClientCredentials,
@@ -68,12 +69,12 @@ impl Client {
     ) -> Result<Self, ClientError> {
         let (base, version) = Version::of(base_url)?;
         Ok(Self {
-            http: options.build()?,
+            wire: Wire::new(options)?,
             base,
             version,
             credentials,
             key: None,
-            pauses: options.retry_pauses.clone(),
+            certified: options.identity_pem.is_some(),
         })
     }
 
@@ -82,11 +83,23 @@ impl Client {
         self.version
     }
 
-    /// The same with a key of its own: it signs its requests, and without a secret authenticates with the key.
+    /// The same with a key of its own: it signs its requests, and without a secret authenticates with the key
+    /// ([`ClientKey::only_for`] says otherwise).
     #[must_use]
     pub fn with_key(self, key: ClientKey) -> Self {
         Self {
             key: Some(key),
+            ..self
+        }
+    }
+
+    /// The same with tokens that only the holder of `key` can use (RFC 9449): codes and tokens are asked for with it, and every
+    /// token is shown with a proof. A service that gives other tokens is [`ClientError::Unsupported`], so that nobody goes on with
+    /// less than was wanted.
+    #[must_use]
+    pub fn with_dpop(self, key: DpopKey) -> Self {
+        Self {
+            wire: self.wire.bound_to(key),
             ..self
         }
     }
@@ -126,11 +139,10 @@ impl Client {
             body[name] = value;
         }
         let endpoint = "credentials/authorize";
-        let response = http::send(endpoint, self.post(endpoint, Some(token), &body)).await?;
-        http::json(endpoint, response).await
+        self.once(endpoint, token, &body).await?.json(endpoint)
     }
 
-    /// `credentials/authorizeCheck`: what became of it. Version 1 has no such call.
+    /// `credentials/authorizeCheck`: what became of it. Version 1 has no such call, since its own one waits.
     ///
     /// # Errors
     /// See [`ClientError`].
@@ -139,10 +151,10 @@ impl Client {
         token: &SecretText,
         handle: &SecretText,
     ) -> Result<CredentialAuthorizeResponse, ClientError> {
+        self.in_v2("credentials/authorizeCheck in version 1")?;
         let body = json!({ "handle": handle.expose() });
         let endpoint = "credentials/authorizeCheck";
-        let response = http::send(endpoint, self.post(endpoint, Some(token), &body)).await?;
-        http::json(endpoint, response).await
+        self.once(endpoint, token, &body).await?.json(endpoint)
     }
 
     /// `credentials/sendOTP`: the provider sends the signer a one-time code, for a credential in explicit mode whose code is
@@ -155,12 +167,12 @@ impl Client {
             credential_id: credential.to_owned(),
         };
         let endpoint = "credentials/sendOTP";
-        let response = http::send(endpoint, self.post(endpoint, Some(token), &body)).await?;
-        http::done(endpoint, response).await.map(drop)
+        let reply = self.once(endpoint, token, &body).await?;
+        reply.done(endpoint).map(drop)
     }
 
     /// `credentials/getChallenge`: the challenge of an authentication object, or nothing when it went to the signer out of
-    /// band. Not repeated by itself.
+    /// band. Not repeated by itself. Version 1 has [`Self::send_otp`] for it.
     ///
     /// # Errors
     /// See [`ClientError`].
@@ -169,9 +181,9 @@ impl Client {
         token: &SecretText,
         request: &GetChallengeRequest,
     ) -> Result<Option<SecretText>, ClientError> {
+        self.in_v2("credentials/getChallenge in version 1")?;
         let endpoint = "credentials/getChallenge";
-        let response = http::send(endpoint, self.post(endpoint, Some(token), request)).await?;
-        let body = http::done(endpoint, response).await?;
+        let body = self.once(endpoint, token, request).await?.done(endpoint)?;
         Ok(body
             .get("challenge")
             .and_then(Value::as_str)
@@ -299,25 +311,9 @@ impl Client {
         if self.version == Version::V1 && request.sad.is_none() {
             body["SAD"] = json!(token);
         }
-        let build = || {
-            self.post(endpoint, Some(token), &body)
-                .header("Idempotency-Key", idempotency_key)
-        };
-        let response = http::send_again(endpoint, &self.pauses, build).await?;
-        let answer: SignHashResponse = http::json(endpoint, response).await?;
-        let malformed = |reason: &str| ClientError::Malformed {
-            endpoint: endpoint.to_owned(),
-            reason: reason.to_owned(),
-        };
-        let values = answer
-            .signed()
-            .ok_or_else(|| malformed("a signature or counter-signature is not base64"))?;
-        if values.len() != request.hashes.len() {
-            return Err(malformed(
-                "the number of signatures differs from the number of hashes",
-            ));
-        }
-        Ok(values)
+        let reply = self.once_named(endpoint, token, &body, idempotency_key);
+        let answer: SignHashResponse = reply.await?.json(endpoint)?;
+        values(endpoint, &answer, request.hashes.len())
     }
 
     /// `credentials/extendTransaction`: the next token of an authorization with signatures left. The old one is dead
@@ -332,35 +328,83 @@ impl Client {
     ) -> Result<ExtendResponse, ClientError> {
         let endpoint = "credentials/extendTransaction";
         let body = self.version.body(json!(request));
-        let response = http::send(endpoint, self.post(endpoint, Some(token), &body)).await?;
-        http::json(endpoint, response).await
+        self.once(endpoint, token, &body).await?.json(endpoint)
     }
 
+    /// Calls a method that may be repeated.
     async fn call<T: DeserializeOwned>(
         &self,
         method: &'static str,
         token: Option<&SecretText>,
         body: &impl Serialize,
     ) -> Result<T, ClientError> {
-        let response =
-            http::send_again(method, &self.pauses, || self.post(method, token, body)).await?;
-        http::json(method, response).await
+        let shows = token.map_or(Shows::Nothing, Shows::Token);
+        let request = self.post(method, body);
+        let reply = self.wire.send_again(method, request, shows).await?;
+        reply.json(method)
     }
 
-    pub(crate) fn post(
+    /// Calls a method once.
+    pub(crate) async fn once(
         &self,
         method: &str,
-        token: Option<&SecretText>,
+        token: &SecretText,
         body: &impl Serialize,
-    ) -> RequestBuilder {
+    ) -> Result<Reply, ClientError> {
+        let request = self.post(method, body);
+        self.wire.send(method, request, Shows::Token(token)).await
+    }
+
+    /// Calls a method under a name that makes its repetition safe, at services that know such names; others refuse a repetition,
+    /// since the right is used.
+    pub(crate) async fn once_named(
+        &self,
+        method: &str,
+        token: &SecretText,
+        body: &impl Serialize,
+        idempotency_key: &str,
+    ) -> Result<Reply, ClientError> {
+        let request = self.post(method, body);
+        let request = request.header("Idempotency-Key", idempotency_key);
+        self.wire
+            .send_again(method, request, Shows::Token(token))
+            .await
+    }
+
+    pub(crate) fn post(&self, method: &str, body: &impl Serialize) -> RequestBuilder {
         let mut url = self.base.clone();
         url.set_path(&format!("{}/{method}", self.base.path()));
-        let request = self.http.post(url).json(body);
-        match token {
-            Some(token) => request.bearer_auth(token.expose()),
-            None => request,
+        self.wire.post(url).json(body)
+    }
+
+    /// Version 1 is never asked for what it doesn't have.
+    pub(crate) fn in_v2(&self, what: &'static str) -> Result<(), ClientError> {
+        match self.version {
+            Version::V1 => Err(ClientError::Unsupported(what)),
+            Version::V2 => Ok(()),
         }
     }
+}
+
+/// The raw values of an answer, if there are as many as wanted.
+pub(crate) fn values(
+    endpoint: &str,
+    answer: &SignHashResponse,
+    wanted: usize,
+) -> Result<Vec<SignedValue>, ClientError> {
+    let malformed = |reason: &str| ClientError::Malformed {
+        endpoint: endpoint.to_owned(),
+        reason: reason.to_owned(),
+    };
+    let values = answer
+        .signed()
+        .ok_or_else(|| malformed("a signature or counter-signature is not base64"))?;
+    if values.len() != wanted {
+        return Err(malformed(
+            "the number of signatures differs from the number of hashes",
+        ));
+    }
+    Ok(values)
 }
 
 /// An answer in the words of version 2.

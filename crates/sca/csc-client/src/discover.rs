@@ -18,6 +18,10 @@ pub struct Endpoints {
     pub pushed: Option<Url>,
     /// Whether PAR is surely there; otherwise a missing endpoint means: use the query.
     pub pushed_is_sure: bool,
+    /// `oauth2/revoke`, where it may exist.
+    pub revocation: Option<Url>,
+    /// Where a device without a browser begins (RFC 8628), if anywhere.
+    pub device: Option<Url>,
     /// Issuer to compare `iss` of the redirect with, if the server announces one.
     pub issuer: Option<String>,
     /// Whether `iss` must be in the redirect (RFC 9207).
@@ -123,6 +127,8 @@ pub(crate) fn fixed_endpoints(
         token: at("token")?,
         pushed: may_push.then(|| at("pushed_authorize")).transpose()?,
         pushed_is_sure,
+        revocation: Some(at("revoke")?),
+        device: None,
         issuer: None,
         iss_is_sent: false,
         secret_in_body: false,
@@ -133,21 +139,42 @@ pub(crate) fn fixed_endpoints(
 pub(crate) fn announced_endpoints(metadata: &ServerMetadata) -> Result<Endpoints, ClientError> {
     let methods = &metadata.token_endpoint_auth_methods_supported;
     let has = |name: &str| methods.iter().any(|m| m == name);
-    let pushed = metadata
-        .pushed_authorization_request_endpoint
-        .as_deref()
-        .map(safe_url)
-        .transpose()?;
+    let pushed = safe(&metadata.pushed_authorization_request_endpoint)?;
     Ok(Endpoints {
         authorize: safe_url(&metadata.authorization_endpoint)?,
         token: safe_url(&metadata.token_endpoint)?,
         pushed_is_sure: pushed.is_some(),
         pushed,
+        // Without these everything else works.
+        revocation: safe(&metadata.revocation_endpoint).unwrap_or_default(),
+        device: safe(&metadata.device_authorization_endpoint).unwrap_or_default(),
         issuer: Some(metadata.issuer.clone()),
         iss_is_sent: metadata.authorization_response_iss_parameter_supported,
         // Basic is the default of RFC 8414 §2.
         secret_in_body: has("client_secret_post") && !has("client_secret_basic"),
     })
+}
+
+impl Endpoints {
+    /// The same for a client that shows a certificate: what asks for one, where the server names it (RFC 8705 §5).
+    pub(crate) fn asking(self, metadata: &ServerMetadata) -> Result<Self, ClientError> {
+        let Some(aliases) = &metadata.mtls_endpoint_aliases else {
+            return Ok(self);
+        };
+        let pushed = safe(&aliases.pushed_authorization_request_endpoint)?.or(self.pushed);
+        Ok(Self {
+            token: safe(&aliases.token_endpoint)?.unwrap_or(self.token),
+            pushed_is_sure: pushed.is_some(),
+            pushed,
+            revocation: safe(&aliases.revocation_endpoint)?.or(self.revocation),
+            device: safe(&aliases.device_authorization_endpoint)?.or(self.device),
+            ..self
+        })
+    }
+}
+
+fn safe(url: &Option<String>) -> Result<Option<Url>, ClientError> {
+    url.as_deref().map(safe_url).transpose()
 }
 
 #[cfg(test)]
@@ -209,5 +236,35 @@ mod tests {
             announced_endpoints(&metadata),
             Err(ClientError::Insecure(_))
         ));
+    }
+
+    #[test]
+    fn whoever_shows_a_certificate_calls_what_asks_for_one() {
+        let metadata: ServerMetadata = serde_json::from_str(
+            r#"{"issuer":"https://a","authorization_endpoint":"https://a/x","token_endpoint":"https://a/t",
+                "revocation_endpoint":"https://a/r","mtls_endpoint_aliases":{"token_endpoint":"https://m/t"}}"#,
+        )
+        .unwrap();
+        let plain = announced_endpoints(&metadata).unwrap();
+        let asking = plain.clone().asking(&metadata).unwrap();
+        let told = |found: Endpoints| {
+            let revocation = found.revocation.unwrap();
+            [found.token, revocation, found.authorize].map(|url| url.to_string())
+        };
+        assert_eq!(
+            told(plain),
+            ["https://a/t", "https://a/r", "https://a/x"].map(str::to_owned)
+        );
+        assert_eq!(
+            told(asking),
+            ["https://m/t", "https://a/r", "https://a/x"].map(str::to_owned)
+        );
+        let mut open = metadata.clone();
+        open.mtls_endpoint_aliases = Some(csc_types::EndpointAliases {
+            token_endpoint: Some("http://m/t".to_owned()),
+            ..csc_types::EndpointAliases::default()
+        });
+        let asking = announced_endpoints(&open).unwrap().asking(&open);
+        assert!(matches!(asking, Err(ClientError::Insecure(_))));
     }
 }

@@ -14,6 +14,9 @@ pub enum ClientError {
     /// A certificate file could not be read. (Caller.)
     #[error("the given root certificates can't be read: {0}")]
     BadRoots(String),
+    /// The client certificate or its key can't be used. (Caller.)
+    #[error("the client certificate can't be used: {0}")]
+    BadIdentity(String),
     /// The HTTP client could not be set up. (This machine.)
     #[error("the HTTP client can't be set up: {0}")]
     Setup(String),

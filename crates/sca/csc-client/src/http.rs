@@ -1,13 +1,15 @@
-//! The HTTP client: loopback names, root certificates, limits and careful retries.
+//! The HTTP client: loopback names, certificates, limits, and what an answer is.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use core_types::SecretBytes;
 use core_types::net::is_localhost;
 use csc_types::ErrorBody;
-use reqwest::{RequestBuilder, Response, StatusCode};
+use reqwest::header::{AsHeaderName, HeaderMap};
+use reqwest::{Identity, Response, StatusCode};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use url::{Host, Url};
@@ -22,6 +24,9 @@ pub struct HttpOptions {
     pub resolve: BTreeMap<String, IpAddr>,
     /// Root certificates (PEM, several in one) that are trusted besides those of the system.
     pub extra_roots_pem: Option<Vec<u8>>,
+    /// Certificate of this client with those between it and its CA, and its private key (PKCS#8), all in PEM: shown to whoever asks
+    /// for one in the handshake (RFC 8705). A [`crate::Client`] with one calls what the authorization server names for such clients.
+    pub identity_pem: Option<SecretBytes>,
     /// Names that lead to this machine or a private network are refused; for addresses given by strangers.
     pub public_only: bool,
     /// Proxies that the environment names are used: for a person's own program. Never with `public_only`, since a proxy looks
@@ -38,6 +43,7 @@ impl Default for HttpOptions {
         Self {
             resolve: BTreeMap::new(),
             extra_roots_pem: None,
+            identity_pem: None,
             public_only: false,
             proxies: true,
             timeout: Duration::from_secs(60),
@@ -56,7 +62,7 @@ impl HttpOptions {
     /// refused and plain HTTP to loopback still works.
     ///
     /// # Errors
-    /// [`ClientError::BadRoots`] or [`ClientError::Setup`].
+    /// [`ClientError::BadRoots`], [`ClientError::BadIdentity`] or [`ClientError::Setup`].
     pub fn build(&self) -> Result<reqwest::Client, ClientError> {
         // Fails only when one is installed already, which is as good.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
@@ -65,10 +71,21 @@ impl HttpOptions {
             Some(pem) => reqwest::Certificate::from_pem_bundle(pem)
                 .map_err(|e| ClientError::BadRoots(e.to_string()))?,
         };
+        let identity = match &self.identity_pem {
+            None => None,
+            Some(pem) => Some(
+                Identity::from_pem(pem.expose())
+                    .map_err(|e| ClientError::BadIdentity(innermost(&e)))?,
+            ),
+        };
         let base = || {
             let builder = match self.proxies && !self.public_only {
                 true => reqwest::Client::builder(),
                 false => reqwest::Client::builder().no_proxy(),
+            };
+            let builder = match identity.clone() {
+                Some(identity) => builder.identity(identity),
+                None => builder,
             };
             builder
                 .dns_resolver(Arc::new(Resolver {
@@ -104,109 +121,97 @@ pub(crate) fn safe_url(text: &str) -> Result<Url, ClientError> {
     }
 }
 
-/// Sends once; any status is an answer.
-pub(crate) async fn send(endpoint: &str, request: RequestBuilder) -> Result<Response, ClientError> {
-    request.send().await.map_err(|e| transport(endpoint, &e))
+/// An answer, read whole.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    /// HTTP status.
+    pub(crate) status: StatusCode,
+    /// Header fields.
+    pub(crate) headers: HeaderMap,
+    /// The body.
+    pub(crate) body: Vec<u8>,
 }
 
-/// Sends, and sends again after a lost connection or a gateway's complaint. Only for calls whose repetition
-/// has no second effect.
-pub(crate) async fn send_again(
-    endpoint: &str,
-    pauses: &[Duration],
-    request: impl Fn() -> RequestBuilder,
-) -> Result<Response, ClientError> {
-    let mut pauses = pauses.iter();
-    loop {
-        let outcome = send(endpoint, request()).await;
-        let again = match &outcome {
-            Err(_) => true,
-            Ok(response) => matches!(
-                response.status(),
-                StatusCode::BAD_GATEWAY
-                    | StatusCode::SERVICE_UNAVAILABLE
-                    | StatusCode::GATEWAY_TIMEOUT
-            ),
-        };
-        match pauses.next() {
-            Some(pause) if again => tokio::time::sleep(*pause).await,
-            _ => return outcome,
+impl Reply {
+    /// Reads an answer to its end, if that isn't too far away.
+    pub(crate) async fn read(endpoint: &str, mut response: Response) -> Result<Self, ClientError> {
+        let (status, headers) = (response.status(), response.headers().clone());
+        let mut body = Vec::new();
+        while let Some(chunk) = response
+            .chunk()
+            .await
+            .map_err(|e| transport(endpoint, &e))?
+        {
+            if body.len() + chunk.len() > MAX_ANSWER {
+                return Err(ClientError::TooLarge(endpoint.to_owned()));
+            }
+            body.extend_from_slice(&chunk);
         }
+        Ok(Self {
+            status,
+            headers,
+            body,
+        })
     }
-}
 
-/// Reads a JSON answer of status 200, 201 or 202; anything else is the provider's error.
-pub(crate) async fn json<T: DeserializeOwned>(
-    endpoint: &str,
-    response: Response,
-) -> Result<T, ClientError> {
-    let good = [StatusCode::OK, StatusCode::CREATED, StatusCode::ACCEPTED];
-    let bytes = good_body(endpoint, response, &good).await?;
-    serde_json::from_slice(&bytes).map_err(|e| ClientError::Malformed {
-        endpoint: endpoint.to_owned(),
-        reason: e.to_string(),
-    })
-}
+    /// The text of a header field.
+    pub(crate) fn header(&self, name: impl AsHeaderName) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
 
-/// Reads an answer that needn't hold anything (200 or 204): `null` then.
-pub(crate) async fn done(endpoint: &str, response: Response) -> Result<Value, ClientError> {
-    let good = [StatusCode::OK, StatusCode::CREATED, StatusCode::NO_CONTENT];
-    let bytes = good_body(endpoint, response, &good).await?;
-    Ok(serde_json::from_slice(&bytes).unwrap_or_default())
-}
+    /// A JSON answer of status 200, 201 or 202; anything else is the provider's error.
+    pub(crate) fn json<T: DeserializeOwned>(self, endpoint: &str) -> Result<T, ClientError> {
+        let good = [StatusCode::OK, StatusCode::CREATED, StatusCode::ACCEPTED];
+        let body = self.good(endpoint, &good)?;
+        serde_json::from_slice(&body).map_err(|e| ClientError::Malformed {
+            endpoint: endpoint.to_owned(),
+            reason: e.to_string(),
+        })
+    }
 
-async fn good_body(
-    endpoint: &str,
-    response: Response,
-    good: &[StatusCode],
-) -> Result<Vec<u8>, ClientError> {
-    let status = response.status();
-    let bytes = read(endpoint, response).await?;
-    if !good.contains(&status) {
+    /// An answer that needn't hold anything (200, 201 or 204): `null` then.
+    pub(crate) fn done(self, endpoint: &str) -> Result<Value, ClientError> {
+        let good = [StatusCode::OK, StatusCode::CREATED, StatusCode::NO_CONTENT];
+        let body = self.good(endpoint, &good)?;
+        Ok(serde_json::from_slice(&body).unwrap_or_default())
+    }
+
+    fn good(self, endpoint: &str, good: &[StatusCode]) -> Result<Vec<u8>, ClientError> {
+        if good.contains(&self.status) {
+            return Ok(self.body);
+        }
         let none = ErrorBody {
             error: String::new(),
             error_description: None,
         };
-        let body = serde_json::from_slice(&bytes).unwrap_or(none);
-        return Err(ClientError::Api {
+        Err(ClientError::Api {
             endpoint: endpoint.to_owned(),
-            status: status.as_u16(),
-            body,
-        });
+            status: self.status.as_u16(),
+            body: serde_json::from_slice(&self.body).unwrap_or(none),
+        })
     }
-    Ok(bytes)
 }
 
-pub(crate) async fn read(endpoint: &str, mut response: Response) -> Result<Vec<u8>, ClientError> {
-    let mut bytes = Vec::new();
-    while let Some(chunk) = response
-        .chunk()
-        .await
-        .map_err(|e| transport(endpoint, &e))?
-    {
-        if bytes.len() + chunk.len() > MAX_ANSWER {
-            return Err(ClientError::TooLarge(endpoint.to_owned()));
-        }
-        bytes.extend_from_slice(&chunk);
-    }
-    Ok(bytes)
-}
-
-fn transport(endpoint: &str, error: &reqwest::Error) -> ClientError {
-    // The innermost cause says most; the outer texts repeat the URL with its query.
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
+/// No answer.
+pub(crate) fn transport(endpoint: &str, error: &reqwest::Error) -> ClientError {
     let reason = if error.is_timeout() {
         "timed out".to_owned()
     } else {
-        cause.to_string()
+        innermost(error)
     };
     ClientError::Transport {
         endpoint: endpoint.to_owned(),
         reason,
     }
+}
+
+/// The innermost cause says most; the outer texts repeat the URL with its query.
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
 }
 
 #[cfg(test)]
@@ -244,5 +249,15 @@ mod tests {
             ..HttpOptions::default()
         };
         assert!(options.build().is_err());
+    }
+
+    #[test]
+    fn a_certificate_without_its_key_is_refused() {
+        let pem = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".to_owned();
+        let options = HttpOptions {
+            identity_pem: Some(pem.into()),
+            ..HttpOptions::default()
+        };
+        assert!(matches!(options.build(), Err(ClientError::BadIdentity(_))));
     }
 }

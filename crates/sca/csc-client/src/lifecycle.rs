@@ -6,7 +6,6 @@ use serde_json::json;
 
 use crate::client::Client;
 use crate::error::ClientError;
-use crate::http;
 
 impl Client {
     /// `credentials/create`: the credential that was made under this token, with its certificates. Not repeated by itself, since a
@@ -19,6 +18,7 @@ impl Client {
         token: &SecretText,
         creation: &CreationRequest,
     ) -> Result<Credential, ClientError> {
+        self.in_v2("credentials/create in version 1")?;
         let body = json!({
             "credentialCreationRequest": creation.to_value(),
             "credentialInfo": true,
@@ -26,8 +26,7 @@ impl Client {
             "certInfo": true,
         });
         let endpoint = "credentials/create";
-        let response = http::send(endpoint, self.post(endpoint, Some(token), &body)).await?;
-        http::json(endpoint, response).await
+        self.once(endpoint, token, &body).await?.json(endpoint)
     }
 
     /// `credentials/delete`: that the credential was deleted under this token. Not repeated by itself, since a token tells it once.
@@ -35,9 +34,10 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub async fn deleted(&self, token: &SecretText, credential: &str) -> Result<(), ClientError> {
+        self.in_v2("credentials/delete in version 1")?;
         let body = json!({ "credentialDeletionRequest": { "credentialID": credential } });
         let endpoint = "credentials/delete";
-        let response = http::send(endpoint, self.post(endpoint, Some(token), &body)).await?;
-        http::done(endpoint, response).await.map(drop)
+        let reply = self.once(endpoint, token, &body).await?;
+        reply.done(endpoint).map(drop)
     }
 }

@@ -11,7 +11,8 @@ use crate::discover::{
     Authority, Endpoints, Provider, announced_endpoints, authority, fixed_endpoints, metadata_urls,
 };
 use crate::error::ClientError;
-use crate::http;
+use crate::signed::{ClientKey, KeyUse};
+use crate::wire::Shows;
 
 impl Client {
     /// `info` and, as far as there is any, the metadata of the authorization server.
@@ -27,14 +28,14 @@ impl Client {
                 let metadata =
                     metadata.ok_or(ClientError::Unsupported("authorization server metadata"))?;
                 (
-                    announced_endpoints(&metadata)?,
+                    self.announced(&metadata)?,
                     metadata.authorization_details_types_supported,
                 )
             }
             // Metadata is optional here, and must be this server's own to count.
             Authority::Base(base) => match self.metadata(&base).await {
                 Ok(Some(metadata)) => (
-                    announced_endpoints(&metadata)?,
+                    self.announced(&metadata)?,
                     metadata.authorization_details_types_supported,
                 ),
                 _ => (fixed_endpoints(&base, &info, self.version)?, Vec::new()),
@@ -64,22 +65,24 @@ impl Client {
         let endpoints = &provider.endpoints;
         let (mut pending, pairs) =
             Pending::new(provider, &self.credentials.client_id, params, random);
-        let pairs = self.version.pairs(pairs);
-        let pairs = match &self.key {
-            None => pairs,
-            Some(key) => key.request(&self.credentials.client_id, &audience(endpoints), pairs)?,
-        };
+        let mut pairs = self.version.pairs(pairs);
+        if let Some(key) = self.wire.dpop() {
+            // The code is worth nothing to others either (RFC 9449 §10).
+            pairs.push(("dpop_jkt", key.thumbprint()));
+        }
+        let pairs = self.signed(endpoints, pairs)?;
         if let Some(url) = &endpoints.pushed {
             let endpoint = "oauth2/pushed_authorize";
-            let response = http::send(endpoint, self.form(url, endpoints, pairs.clone())?).await?;
+            let request = self.form(url, endpoints, pairs.clone())?;
+            let reply = self.wire.send(endpoint, request, Shows::Nothing).await?;
             let missing = matches!(
-                response.status(),
+                reply.status,
                 StatusCode::NOT_FOUND
                     | StatusCode::METHOD_NOT_ALLOWED
                     | StatusCode::NOT_IMPLEMENTED
             );
             if endpoints.pushed_is_sure || !missing {
-                let pushed: PushedResponse = http::json(endpoint, response).await?;
+                let pushed: PushedResponse = reply.json(endpoint)?;
                 pending
                     .url
                     .query_pairs_mut()
@@ -145,7 +148,7 @@ impl Client {
     }
 
     /// The token endpoint's answer.
-    async fn granted(
+    pub(crate) async fn granted(
         &self,
         provider: &Provider,
         mut form: Vec<(&'static str, String)>,
@@ -154,21 +157,41 @@ impl Client {
         form.push(("client_id", self.credentials.client_id.clone()));
         let endpoints = &provider.endpoints;
         let endpoint = "oauth2/token";
-        let response = http::send(endpoint, self.form(&endpoints.token, endpoints, form)?).await?;
-        http::json(endpoint, response).await
+        let request = self.form(&endpoints.token, endpoints, form)?;
+        let reply = self.wire.send(endpoint, request, Shows::Holder).await?;
+        let token: TokenResponse = reply.json(endpoint)?;
+        // RFC 9449 §5: a server that knows no such tokens gives one that anybody could use.
+        let bound = token.token_type.eq_ignore_ascii_case("DPoP");
+        match self.wire.dpop() {
+            Some(_) if !bound => Err(ClientError::Unsupported("tokens bound to a key (DPoP)")),
+            _ => Ok(token),
+        }
+    }
+
+    /// The parameters of a request, signed if the client signs its requests.
+    pub(crate) fn signed(
+        &self,
+        endpoints: &Endpoints,
+        pairs: Vec<(&'static str, String)>,
+    ) -> Result<Vec<(&'static str, String)>, ClientError> {
+        match self.key.as_ref().filter(|key| key.is_for(KeyUse::Requests)) {
+            None => Ok(pairs),
+            Some(key) => key.request(&self.credentials.client_id, &audience(endpoints), pairs),
+        }
     }
 
     /// A form with client authentication (RFC 6749 §2.3.1).
-    fn form(
+    pub(crate) fn form(
         &self,
         url: &Url,
         endpoints: &Endpoints,
         mut form: Vec<(&'static str, String)>,
     ) -> Result<RequestBuilder, ClientError> {
-        let request = self.http.post(url.clone());
+        let request = self.wire.post(url.clone());
+        let proves = |key: &&ClientKey| key.is_for(KeyUse::Authentication);
         Ok(match &self.credentials.client_secret {
             None => {
-                if let Some(key) = &self.key {
+                if let Some(key) = self.key.as_ref().filter(proves) {
                     let client = &self.credentials.client_id;
                     form.extend(key.assertion(client, &audience(endpoints))?);
                 }
@@ -190,16 +213,25 @@ impl Client {
         })
     }
 
+    fn announced(&self, metadata: &ServerMetadata) -> Result<Endpoints, ClientError> {
+        let plain = announced_endpoints(metadata)?;
+        match self.certified {
+            true => plain.asking(metadata),
+            false => Ok(plain),
+        }
+    }
+
     /// Metadata of an issuer, `None` when there is none at any of the usual places.
     async fn metadata(&self, issuer: &str) -> Result<Option<ServerMetadata>, ClientError> {
         for url in metadata_urls(issuer)? {
             let endpoint = url.path().to_owned();
-            let response =
-                http::send_again(&endpoint, &self.pauses, || self.http.get(url.clone())).await?;
-            if response.status() != StatusCode::OK {
+            let request = self.wire.get(url);
+            let reply = self.wire.send_again(&endpoint, request, Shows::Nothing);
+            let reply = reply.await?;
+            if reply.status != StatusCode::OK {
                 continue;
             }
-            let metadata: ServerMetadata = http::json(&endpoint, response).await?;
+            let metadata: ServerMetadata = reply.json(&endpoint)?;
             // RFC 8414 §3.3: metadata of somebody else must not be used.
             if metadata.issuer != issuer {
                 let reason = format!("the issuer is {:?}", metadata.issuer);

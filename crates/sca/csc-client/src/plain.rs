@@ -7,16 +7,18 @@ use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, LOCATION, REFRESH};
 use serde_json::Value;
 use url::Url;
 
+use crate::dpop::DpopKey;
 use crate::error::ClientError;
-use crate::http::{self, HttpOptions};
+use crate::http::HttpOptions;
 use crate::version::Version;
+use crate::wire::{Shows, Wire};
 
 /// How a call proves who makes it.
 #[derive(Debug, Clone, Copy)]
 pub enum Proof<'a> {
     /// Not at all.
     None,
-    /// `Authorization: Bearer`.
+    /// `Authorization: Bearer`; of a service with a key ([`Service::with_dpop`]) `DPoP`, with a proof.
     Bearer(&'a SecretText),
     /// `Authorization: Basic`.
     Basic {
@@ -55,7 +57,7 @@ impl Answer {
 /// A provider's API in one version.
 #[derive(Debug, Clone)]
 pub struct Service {
-    http: reqwest::Client,
+    wire: Wire,
     base: Url,
     version: Version,
 }
@@ -64,14 +66,23 @@ impl Service {
     /// The API at this address, which ends in `/csc/v1` or `/csc/v2`; without either the second is meant.
     ///
     /// # Errors
-    /// An address that can't be used, or unreadable root certificates.
+    /// An address that can't be used, or unreadable certificates.
     pub fn new(base_url: &str, options: &HttpOptions) -> Result<Self, ClientError> {
         let (base, version) = Version::of(base_url)?;
         Ok(Self {
-            http: options.build()?,
+            wire: Wire::new(options)?,
             base,
             version,
         })
+    }
+
+    /// The same for tokens that are bound to this key (RFC 9449).
+    #[must_use]
+    pub fn with_dpop(self, key: DpopKey) -> Self {
+        Self {
+            wire: self.wire.bound_to(key),
+            ..self
+        }
     }
 
     /// The version that is spoken.
@@ -114,9 +125,10 @@ impl Service {
         media_type: &str,
         body: Vec<u8>,
     ) -> Result<Answer, ClientError> {
-        let url = format!("{}/{method}", self.base);
-        let request = self.http.post(url).header(CONTENT_TYPE, media_type);
-        answer(method, proven(request, proof).body(body)).await
+        let mut url = self.base.clone();
+        url.set_path(&format!("{}/{method}", self.base.path()));
+        let request = self.wire.post(url).header(CONTENT_TYPE, media_type);
+        self.answer(method, request.body(body), proof).await
     }
 
     /// Visits an address as a browser without cookies would; redirects aren't followed.
@@ -124,7 +136,8 @@ impl Service {
     /// # Errors
     /// As [`Service::call`].
     pub async fn visit(&self, url: &Url) -> Result<Answer, ClientError> {
-        answer(url.path(), self.http.get(url.clone())).await
+        let request = self.wire.get(url.clone());
+        self.answer(url.path(), request, Proof::None).await
     }
 
     /// Sends a form, as to an endpoint of the authorization server.
@@ -137,36 +150,36 @@ impl Service {
         proof: Proof<'_>,
         form: &[(&str, &str)],
     ) -> Result<Answer, ClientError> {
-        let request = proven(self.http.post(url.clone()), proof);
-        answer(url.path(), request.form(form)).await
+        let request = self.wire.post(url.clone()).form(form);
+        self.answer(url.path(), request, proof).await
     }
-}
 
-fn proven(request: RequestBuilder, proof: Proof<'_>) -> RequestBuilder {
-    match proof {
-        Proof::None => request,
-        Proof::Bearer(token) => request.header(AUTHORIZATION, format!("Bearer {}", token.expose())),
-        Proof::Basic { name, password } => {
-            let pair = b64(format!("{name}:{}", password.expose()));
-            request.header(AUTHORIZATION, format!("Basic {pair}"))
-        }
+    async fn answer(
+        &self,
+        endpoint: &str,
+        request: RequestBuilder,
+        proof: Proof<'_>,
+    ) -> Result<Answer, ClientError> {
+        let (request, shows) = match proof {
+            Proof::None => (request, Shows::Nothing),
+            Proof::Bearer(token) => (request, Shows::Token(token)),
+            Proof::Basic { name, password } => {
+                let pair = b64(format!("{name}:{}", password.expose()));
+                let value = format!("Basic {pair}");
+                (request.header(AUTHORIZATION, value), Shows::Nothing)
+            }
+        };
+        let reply = self.wire.send(endpoint, request, shows).await?;
+        let media_type = reply.header(CONTENT_TYPE).unwrap_or_default();
+        let media_type = media_type.split(';').next().unwrap_or_default();
+        let media_type = media_type.trim().to_ascii_lowercase();
+        let refreshed = || Some(reply.header(REFRESH)?.split_once("url=")?.1);
+        let leads_to = reply.header(LOCATION).or_else(refreshed);
+        Ok(Answer {
+            status: reply.status.as_u16(),
+            media_type,
+            leads_to: leads_to.map(str::to_owned),
+            body: reply.body,
+        })
     }
-}
-
-async fn answer(endpoint: &str, request: RequestBuilder) -> Result<Answer, ClientError> {
-    let response = http::send(endpoint, request).await?;
-    let header = |name| {
-        let value = response.headers().get(name);
-        value.and_then(|value| value.to_str().ok())
-    };
-    let media_type = header(CONTENT_TYPE).unwrap_or_default().split(';').next();
-    let media_type = media_type.unwrap_or_default().trim().to_ascii_lowercase();
-    let refreshed = || Some(header(REFRESH)?.split_once("url=")?.1);
-    let leads_to = header(LOCATION).or_else(refreshed).map(str::to_owned);
-    Ok(Answer {
-        status: response.status().as_u16(),
-        media_type,
-        leads_to,
-        body: http::read(endpoint, response).await?,
-    })
 }

@@ -20,6 +20,17 @@ pub struct ClientKey {
     key: Arc<SigningKey>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
+    /// For this alone.
+    only: Option<KeyUse>,
+}
+
+/// One thing that a client's key can be for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyUse {
+    /// It signs authorization requests (RFC 9101): beside a secret or a certificate, which authenticate.
+    Requests,
+    /// It authenticates the client (`private_key_jwt`): at providers that read no signed requests.
+    Authentication,
 }
 
 impl fmt::Debug for ClientKey {
@@ -29,13 +40,28 @@ impl fmt::Debug for ClientKey {
 }
 
 impl ClientKey {
-    /// With the time that is written into what it signs, and where names for single use come from.
+    /// For both uses, with the time that is written into what it signs, and where names for single use come from.
     pub fn new(key: SigningKey, clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Self {
         Self {
             key: Arc::new(key),
             clock,
             random,
+            only: None,
         }
+    }
+
+    /// The same for one use alone.
+    #[must_use]
+    pub fn only_for(self, only: KeyUse) -> Self {
+        Self {
+            only: Some(only),
+            ..self
+        }
+    }
+
+    /// Whether it is for this.
+    pub(crate) fn is_for(&self, wanted: KeyUse) -> bool {
+        self.only.is_none_or(|only| only == wanted)
     }
 
     /// The parameters of an authorization request as one signed object, and what has to stand beside it.

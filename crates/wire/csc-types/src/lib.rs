@@ -55,7 +55,9 @@ pub use sign::{
 };
 pub use sign_doc::{SignDocRequest, SignDocResponse, WorkerRefusal, WorkerRequest, WorkerSignDoc};
 pub use timestamp::{TimestampRequest, TimestampResponse};
-pub use token::{ClientAuth, DeviceResponse, Grant, ServerMetadata, TokenRequest, TokenResponse};
+pub use token::{
+    ClientAuth, DeviceResponse, EndpointAliases, Grant, ServerMetadata, TokenRequest, TokenResponse,
+};
 pub use waiting::{AuthorizeCheckRequest, DeleteRequest, GetChallengeRequest, SendOtpRequest};
 
 /// The value of `info.specs` that this crate follows.

@@ -70,8 +70,13 @@ pub struct LoginResponse {
     /// For the next login, if one was wanted and is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refresh_token: Option<SecretText>,
-    /// Life in seconds.
+    /// Life in seconds; an hour where a service doesn't say.
+    #[serde(default = "an_hour")]
     pub expires_in: u64,
+}
+
+fn an_hour() -> u64 {
+    3600
 }
 
 #[cfg(test)]

@@ -156,7 +156,7 @@ impl Serialize for SignHashRequest {
 }
 
 /// Answer of `signatures/signHash`, by mode.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum SignHashAnswer {
     /// The values.

@@ -1,5 +1,7 @@
 //! `signatures/signDoc` (CSC 11.14), and how the service hands such a call to the worker that does it.
 
+mod write;
+
 use core_types::HashAlg;
 use core_types::rpc::Method;
 use serde::{Deserialize, Serialize};
@@ -128,25 +130,17 @@ impl Format {
         use Envelope::{
             Attached, Certification, Detached, Enveloped, Enveloping, Parallel, Revision,
         };
-        let known: &[(&str, Envelope)] = match self {
-            Self::Cades | Self::Jades => &[
-                ("Attached", Attached),
-                ("Detached", Detached),
-                ("Parallel", Parallel),
-            ],
-            Self::Pades => &[("Certification", Certification), ("Revision", Revision)],
-            Self::Xades => &[
-                ("Enveloped", Enveloped),
-                ("Enveloping", Enveloping),
-                ("Detached", Detached),
-            ],
+        let known: &[Envelope] = match self {
+            Self::Cades | Self::Jades => &[Attached, Detached, Parallel],
+            Self::Pades => &[Certification, Revision],
+            Self::Xades => &[Enveloped, Enveloping, Detached],
         };
         // The first is what is meant when nothing is said.
-        let text = text.or(known.first().map(|(name, _)| *name))?;
-        let found = known
-            .iter()
-            .find(|(name, _)| name.eq_ignore_ascii_case(text));
-        found.map(|(_, envelope)| *envelope)
+        let Some(text) = text else {
+            return known.first().copied();
+        };
+        let mut known = known.iter().copied();
+        known.find(|envelope| envelope.as_str().eq_ignore_ascii_case(text))
     }
 }
 

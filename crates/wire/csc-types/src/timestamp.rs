@@ -1,8 +1,9 @@
 //! `signatures/timestamp` (CSC 11.16). Its members have the same names in both versions.
 
 use core_types::HashAlg;
-use core_types::bytes::b64;
-use serde::{Deserialize, Serialize};
+use core_types::bytes::{b64, hex};
+use serde::ser::SerializeStruct as _;
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::body::Body;
 use crate::error::CscError;
@@ -51,6 +52,18 @@ impl TimestampRequest {
                 Some(read) => Some(read.ok_or(CscError::InvalidParameter("nonce"))?),
             },
         })
+    }
+}
+
+impl Serialize for TimestampRequest {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        let mut out = s.serialize_struct("TimestampRequest", 3)?;
+        out.serialize_field("hash", &b64(&self.hash))?;
+        out.serialize_field("hashAlgo", self.hash_algorithm.oid())?;
+        if let Some(nonce) = &self.nonce {
+            out.serialize_field("nonce", &hex(nonce))?;
+        }
+        out.end()
     }
 }
 
@@ -103,6 +116,8 @@ mod tests {
         );
         let stamped = read(&good, sha256, "\"00fA1\"").unwrap();
         assert_eq!(stamped.nonce, Some(vec![0x0f, 0xa1]));
+        let written = serde_json::to_vec(&stamped).unwrap();
+        assert_eq!(TimestampRequest::parse(&written), Ok(stamped));
         assert_eq!(read(&good, sha256, "null").unwrap().nonce, None);
         let sha1 = "\"1.3.14.3.2.26\"";
         for (hash, oid, nonce, error) in [

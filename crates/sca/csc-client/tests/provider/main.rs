@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "test helpers may fail loudly")]
 
+mod bound;
 mod faults;
+mod methods;
 mod v1;
 
 use std::collections::HashMap;

@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use csc_types::{DetailsType, Grant, ServerMetadata, create, details};
+use csc_types::{DetailsType, EndpointAliases, Grant, ServerMetadata, create, details};
 use jose::FOREIGN_ALGORITHMS;
 use serde_json::{Value, json};
 
@@ -52,6 +52,7 @@ fn describe(ssa: &Ssa) -> Value {
         token_endpoint_auth_methods_supported: methods(ssa),
         authorization_details_types_supported: list(&types),
         authorization_response_iss_parameter_supported: true,
+        mtls_endpoint_aliases: ssa.config().certificates.as_ref().map(aliases),
     };
     let mut value = json!(metadata);
     // Some clients refuse metadata without a key set; tokens are opaque, so the set is empty.
@@ -67,22 +68,26 @@ fn describe(ssa: &Ssa) -> Value {
     if ssa.config().registration.is_some() {
         value["registration_endpoint"] = json!(format!("{base}/oauth2/register"));
     }
-    if let Some(Certificates { url, .. }) = &ssa.config().certificates {
+    if ssa.config().certificates.is_some() {
         value["tls_client_certificate_bound_access_tokens"] = json!(true);
-        // RFC 8705 §5: what clients with certificates call instead. CSC lies at the same paths there.
-        value["mtls_endpoint_aliases"] = json!({
-            "token_endpoint": format!("{url}/oauth2/token"),
-            "pushed_authorization_request_endpoint": format!("{url}/oauth2/pushed_authorize"),
-            "device_authorization_endpoint": format!("{url}/oauth2/device_authorization"),
-            "revocation_endpoint": format!("{url}/oauth2/revoke"),
-            "introspection_endpoint": format!("{url}/oauth2/introspect"),
-        });
     }
     value["require_pushed_authorization_requests"] = json!(fapi);
     value["request_parameter_supported"] = json!(true);
     value["request_uri_parameter_supported"] = json!(false);
     value["response_modes_supported"] = json!(["query"]);
     value
+}
+
+/// What clients with certificates call instead (RFC 8705 §5). CSC lies at the same paths there.
+fn aliases(at: &Certificates) -> EndpointAliases {
+    let named = |name: &str| Some(format!("{}/oauth2/{name}", at.url));
+    EndpointAliases {
+        token_endpoint: named("token"),
+        pushed_authorization_request_endpoint: named("pushed_authorize"),
+        device_authorization_endpoint: named("device_authorization"),
+        revocation_endpoint: named("revoke"),
+        introspection_endpoint: named("introspect"),
+    }
 }
 
 /// How clients may prove who they are.
