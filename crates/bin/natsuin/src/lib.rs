@@ -21,6 +21,7 @@ pub mod office;
 pub mod officer;
 mod outgoing;
 pub mod output;
+pub mod proofs;
 pub mod sample;
 pub mod sign;
 pub mod stack;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use core_types::UnixTime;
-use csc_client::{Client, HttpOptions, Provider};
+use csc_client::{Client, DpopKey, HttpOptions, Provider};
 use signing_job::{HttpFetch, Trust};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -74,10 +74,19 @@ impl App {
         if let Some(key) = config.key.clone() {
             client = client.with_key(key);
         }
-        let tsa = HttpFetch::new(config.http.build()?, true);
+        if config.bound_tokens {
+            let key = DpopKey::generate(config.clock.clone(), config.random.clone())?;
+            client = client.with_dpop(key);
+        }
+        // The certificate is for the provider alone.
+        let others = HttpOptions {
+            identity_pem: None,
+            ..config.http.clone()
+        };
+        let tsa = HttpFetch::new(others.build()?, true);
         let strangers = HttpOptions {
             public_only: !config.private_network,
-            ..config.http.clone()
+            ..others
         };
         let fetch = HttpFetch::new(strangers.build()?, config.private_network);
         let trust =

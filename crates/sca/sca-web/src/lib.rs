@@ -36,6 +36,9 @@ pub struct Config {
     pub credentials: ClientCredentials,
     /// Key of its own: it signs its requests, and authenticates with it when there is no secret.
     pub key: Option<ClientKey>,
+    /// Tokens are bound to a key that is made at the start and never leaves this process (DPoP): whoever steals one has nothing. For
+    /// contracts that give no others, and good for all whose provider can do it.
+    pub bound_tokens: bool,
     /// How to reach provider, time-stamp authority and revocation services.
     pub http: HttpOptions,
     /// RFC 3161 time-stamp authority; without one signatures carry the claimed time only (B-B).
@@ -77,6 +80,7 @@ impl Config {
             csc_url,
             credentials,
             key: None,
+            bound_tokens: false,
             http: HttpOptions::default(),
             tsa_url: None,
             anchors_pem: String::new(),

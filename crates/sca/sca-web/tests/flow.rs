@@ -105,6 +105,19 @@ async fn the_api_goes_the_same_way_and_hands_over_the_file() {
     assert_eq!(browser.show(&id).await["problem"], serde_json::Value::Null);
 }
 
+// shows: T-USE-CAPTURE
+#[tokio::test]
+async fn its_tokens_may_belong_to_a_key_of_its_own() {
+    for bound in [false, true] {
+        let world = World::with(|config| config.bound_tokens = bound).await;
+        let (_, state) = world.browser().run().await;
+        assert_eq!(state["state"], "signed", "{state}");
+        // The list, and the signature.
+        let shown = world.switches.bound.load(SeqCst);
+        assert_eq!(shown, if bound { 2 } else { 0 });
+    }
+}
+
 // shows: I-A3-confirm-right-document-signed
 #[tokio::test]
 async fn what_will_be_signed_can_be_had_before_the_approval_and_only_then() {

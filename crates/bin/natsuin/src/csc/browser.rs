@@ -4,23 +4,43 @@ use std::path::{Path, PathBuf};
 
 use core_types::HashAlg;
 use csc_client::{Client, ClientCredentials};
-use csc_types::{DocumentDigest, Purpose, SignatureAuthorization, TokenResponse, decode_base64};
+use csc_types::{
+    DocumentDigest, Purpose, SecretText, SignatureAuthorization, TokenResponse, decode_base64,
+};
 use serde_json::json;
 
 use super::At;
-use super::given::{address, options, secret, unreachable};
+use super::given::{address, done, options, secret, unreachable};
 use crate::browser::{Session, Stopped};
 use crate::output::{Exit, Failure, Out};
+use crate::proofs::{OwnKey, of_session};
 
-/// A registered client that comes with a browser.
+/// A registered client, and how it authenticates.
 #[derive(Debug, clap::Args)]
-pub struct ByBrowser {
-    /// Registered client, whose redirect URI is `http://127.0.0.1/callback` with any port.
+pub struct Registered {
+    /// Registered client; with a browser, one whose redirect URI is `http://127.0.0.1/callback` with any port.
     #[arg(long)]
     client: Option<String>,
     /// File with its secret, if it has one.
     #[arg(long, value_name = "FILE", requires = "client")]
     client_secret_file: Option<PathBuf>,
+    /// Or its key.
+    #[command(flatten)]
+    own_key: OwnKey,
+}
+
+impl Registered {
+    pub(super) fn is_given(&self) -> bool {
+        self.client.is_some()
+    }
+}
+
+/// A registered client that comes with a browser.
+#[derive(Debug, clap::Args)]
+pub struct ByBrowser {
+    /// Which.
+    #[command(flatten)]
+    registered: Registered,
     /// Only print the address that the browser has to be sent to.
     #[arg(long, requires = "client")]
     no_browser: bool,
@@ -28,7 +48,7 @@ pub struct ByBrowser {
 
 impl ByBrowser {
     pub(super) fn is_wanted(&self) -> bool {
-        self.client.is_some()
+        self.registered.is_given()
     }
 }
 
@@ -44,7 +64,7 @@ pub(super) async fn refresh(
     file: &Path,
     out: Out,
 ) -> Result<Exit, Failure> {
-    let client = client(at, by)?;
+    let client = by.client(at)?;
     let provider = client.discover().await.map_err(|e| unreachable(&e))?;
     let token = client.refresh(&provider, &secret(file)?).await;
     Ok(show(&token.map_err(|e| unreachable(&e))?, out))
@@ -90,13 +110,37 @@ pub(super) fn asked(
     })
 }
 
-/// The registered client at this address.
-pub(super) fn client(at: &At, by: &ByBrowser) -> Result<Client, Failure> {
+/// Ends a token at the authorization server.
+pub(super) async fn revoke(
+    at: &At,
+    registered: &Registered,
+    token: &SecretText,
+    out: Out,
+) -> Result<Exit, Failure> {
+    let client = client(at, registered)?;
+    let provider = client.discover().await.map_err(|e| unreachable(&e))?;
+    done(client.revoke_as_client(&provider, token).await, out)
+}
+
+impl ByBrowser {
+    /// The registered client at this address.
+    pub(super) fn client(&self, at: &At) -> Result<Client, Failure> {
+        client(at, &self.registered)
+    }
+}
+
+fn client(at: &At, registered: &Registered) -> Result<Client, Failure> {
+    let secret = registered.client_secret_file.as_deref().map(secret);
     let credentials = ClientCredentials {
-        client_id: by.client.clone().unwrap_or_default(),
-        client_secret: by.client_secret_file.as_deref().map(secret).transpose()?,
+        client_id: registered.client.clone().unwrap_or_default(),
+        client_secret: secret.transpose()?,
     };
-    Client::new(&at.url, credentials, &options(at)?).map_err(|e| address(&e))
+    let client = Client::new(&at.url, credentials, &options(at)?).map_err(|e| address(&e))?;
+    let client = registered.own_key.given_to(client)?;
+    Ok(match &at.dpop_key_file {
+        None => client,
+        Some(file) => client.with_dpop(of_session(file, true)?),
+    })
 }
 
 async fn token(
@@ -106,7 +150,7 @@ async fn token(
     told: &str,
     out: Out,
 ) -> Result<Exit, Failure> {
-    let client = client(at, by)?;
+    let client = by.client(at)?;
     let provider = client.discover().await.map_err(|e| unreachable(&e))?;
     let session = Session::begin(&client, provider, !by.no_browser, out).await?;
     match session.authorize(purpose, told).await {

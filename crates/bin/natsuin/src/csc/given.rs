@@ -12,6 +12,7 @@ use sic_core::Totp;
 
 use super::At;
 use crate::output::{Exit, Failure, Out};
+use crate::proofs::of_session;
 
 pub(super) fn options(at: &At) -> Result<HttpOptions, Failure> {
     let mut roots = Vec::new();
@@ -21,12 +22,17 @@ pub(super) fn options(at: &At) -> Result<HttpOptions, Failure> {
     }
     Ok(HttpOptions {
         extra_roots_pem: Some(roots).filter(|roots| !roots.is_empty()),
+        identity_pem: at.certificate.pem()?,
         ..HttpOptions::default()
     })
 }
 
 pub(super) fn service(at: &At) -> Result<Service, Failure> {
-    Service::new(&at.url, &options(at)?).map_err(|e| address(&e))
+    let service = Service::new(&at.url, &options(at)?).map_err(|e| address(&e))?;
+    Ok(match &at.dpop_key_file {
+        None => service,
+        Some(file) => service.with_dpop(of_session(file, false)?),
+    })
 }
 
 pub(super) fn address(error: &ClientError) -> Failure {
@@ -100,10 +106,33 @@ pub(super) fn unreachable(error: &ClientError) -> Failure {
 pub(super) fn told(answer: Result<Answer, ClientError>, out: Out) -> Result<Exit, Failure> {
     let answer = answer.map_err(|e| unreachable(&e))?;
     let body = answer.json().unwrap_or(Value::Null);
-    out.say(&serde_json::to_string_pretty(&body).unwrap_or_default());
-    out.object(&json!({ "schema": "natsuin.csc/1", "status": answer.status, "answer": body }));
-    Ok(match answer.status {
+    Ok(say(answer.status, &body, out))
+}
+
+/// The same of something that may still be on its way: then nothing failed, and there is no result.
+pub(super) fn told_or_waits(
+    answer: Result<Answer, ClientError>,
+    out: Out,
+) -> Result<Exit, Failure> {
+    let waits = answer.as_ref().is_ok_and(|answer| answer.status == 202);
+    let exit = told(answer, out)?;
+    Ok(if waits { Exit::Undetermined } else { exit })
+}
+
+/// The same of what a registered client did, which has no answer but yes or no.
+pub(super) fn done(outcome: Result<(), ClientError>, out: Out) -> Result<Exit, Failure> {
+    match outcome {
+        Ok(()) => Ok(say(204, &Value::Null, out)),
+        Err(ClientError::Api { status, body, .. }) => Ok(say(status, &json!(body), out)),
+        Err(error) => Err(unreachable(&error)),
+    }
+}
+
+fn say(status: u16, body: &Value, out: Out) -> Exit {
+    out.say(&serde_json::to_string_pretty(body).unwrap_or_default());
+    out.object(&json!({ "schema": "natsuin.csc/1", "status": status, "answer": body }));
+    match status {
         200..300 => Exit::Good,
         _ => Exit::Declined,
-    })
+    }
 }

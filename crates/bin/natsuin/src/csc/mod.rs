@@ -1,6 +1,7 @@
 //! `natsuin csc`: single calls of the CSC API of any provider, in either version, and a check of a provider.
 
 mod browser;
+mod calls;
 mod given;
 mod report;
 mod unattended;
@@ -12,9 +13,10 @@ use core_types::random::SystemRandom;
 use csc_client::check::{self, ClientMeans, Means};
 use csc_client::plain::Proof;
 use csc_types::SecretText;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::output::{Exit, Failure, Out};
+use crate::proofs::OwnCertificate;
 use browser::ByBrowser;
 use given::{code, input, no_place, secret, service, told, unreachable, with_code};
 use report::{report, to_junit};
@@ -29,6 +31,13 @@ pub struct At {
     /// CA certificates to trust besides the system's, PEM; may be given more than once.
     #[arg(long)]
     trust: Vec<PathBuf>,
+    /// Whether the client shows a certificate.
+    #[command(flatten)]
+    certificate: OwnCertificate,
+    /// File with the key that the tokens belong to (DPoP): P-256, PKCS#8 in PEM. `login` and `authorize` with `--client` make it if it
+    /// isn't there; every later command with these tokens wants it.
+    #[arg(long, value_name = "FILE")]
+    dpop_key_file: Option<PathBuf>,
 }
 
 /// Secrets of a credential in explicit mode; with `--client` and `--user`, of the person who approves.
@@ -55,6 +64,34 @@ impl Secrets {
             (Some(file), _) => secret(file).map(Some),
             (None, Some(file)) => code(file).map(Some),
             (None, None) => Ok(None),
+        }
+    }
+}
+
+/// Whether values are waited for.
+#[derive(Debug, clap::Args)]
+pub struct Later {
+    /// Don't wait for the values: the answer has a `responseID`, with which `poll` fetches them.
+    #[arg(long)]
+    later: bool,
+    /// Seconds for which they are kept.
+    #[arg(long, value_name = "SECONDS", requires = "later", value_parser = clap::value_parser!(u32).range(1..))]
+    keep: Option<u32>,
+    /// Address of the client that is told when they are there.
+    #[arg(long, value_name = "URI", requires = "later")]
+    response_uri: Option<String>,
+}
+
+impl Later {
+    fn put_into(self, body: &mut Value) {
+        if self.later {
+            body["operationMode"] = json!("A");
+        }
+        if let Some(seconds) = self.keep {
+            body["validity_period"] = json!(u64::from(seconds) * 1000);
+        }
+        if let Some(uri) = self.response_uri {
+            body["response_uri"] = json!(uri);
         }
     }
 }
@@ -186,7 +223,13 @@ pub enum CscCommand {
         /// Its parameters, base64 of DER.
         #[arg(long)]
         sign_algo_params: Option<String>,
+        /// Whether to wait for the values.
+        #[command(flatten)]
+        later: Later,
     },
+    /// Calls that go on with what others began.
+    #[command(flatten)]
+    Call(calls::Call),
     /// Check whether a service does what the specification says. With PIN and seed it makes one signature over random bytes and verifies it.
     Check {
         /// Where.
@@ -245,6 +288,8 @@ pub async fn run(command: CscCommand, out: Out) -> Result<Exit, Failure> {
                 (true, Some(file), _) => browser::refresh(&at, &browser, &file, out).await,
                 (true, None, Some(_)) => unattended::login(&at, &browser, &person, seed, out).await,
                 (true, None, None) => browser::login(&at, &browser, out).await,
+                // Nobody proves a key at `auth/login`.
+                (false, ..) if at.dpop_key_file.is_some() => Err(unattended::missing("--client")),
                 (false, Some(file), _) => {
                     let body =
                         json!({ "refresh_token": secret(&file)?.expose(), "rememberMe": remember });
@@ -365,6 +410,7 @@ pub async fn run(command: CscCommand, out: Out) -> Result<Exit, Failure> {
             hash_algo,
             sign_algo,
             sign_algo_params,
+            later,
         } => {
             let (token, service) = (secret(&token_file)?, service(&at)?);
             let (hashes, algorithm) = service.version().hash_members();
@@ -377,9 +423,11 @@ pub async fn run(command: CscCommand, out: Out) -> Result<Exit, Failure> {
             if let Some(params) = sign_algo_params {
                 body["signAlgoParams"] = json!(params);
             }
+            later.put_into(&mut body);
             let proof = Proof::Bearer(&token);
             told(service.call("signatures/signHash", proof, &body).await, out)
         }
+        CscCommand::Call(call) => calls::run(call, out).await,
         CscCommand::Check {
             at,
             token_file,

@@ -21,7 +21,7 @@ use web_ui::clean;
 
 use super::browser::{ByBrowser, declined, show};
 use super::given::{input, secret, unreachable};
-use super::{At, Secrets, browser};
+use super::{At, Secrets};
 use crate::agent::{Agent, Login};
 use crate::device::{Wanted, opened, own_text, refused};
 use crate::key::{root, sic_at};
@@ -211,7 +211,7 @@ impl Visit {
         purpose: Purpose,
         agent: Agent,
     ) -> Result<Self, Failure> {
-        let client = browser::client(at, by)?;
+        let client = by.client(at)?;
         let provider = client.discover().await.map_err(|e| unreachable(&e))?;
         let redirect_uri = person.redirect_uri.as_deref().unwrap_or(BACK).to_owned();
         let params = AuthorizeParams {

@@ -20,6 +20,7 @@ use crate::browser::{Session, Stopped};
 use crate::demo::signed_name;
 use crate::device::Device;
 use crate::output::{Exit, Failure, Out};
+use crate::proofs::{OwnCertificate, OwnKey, fresh};
 use by_device::by_device;
 use finish::finish;
 
@@ -38,6 +39,9 @@ pub struct SignArgs {
     /// File with the client's secret, if it has one.
     #[arg(long, value_name = "FILE")]
     pub client_secret_file: Option<PathBuf>,
+    /// What else the client has to prove.
+    #[command(flatten)]
+    pub proofs: Proofs,
     /// Key to sign with, when you have several.
     #[arg(long, value_name = "ID", allow_hyphen_values = true)]
     pub key: Option<String>,
@@ -65,14 +69,24 @@ pub struct SignArgs {
     /// File with the PIN on the first line, which only you can read; default: it is asked for.
     #[arg(long, value_name = "FILE", requires = "device_key")]
     pub pin_file: Option<PathBuf>,
-    /// Your login name, when the client has a contract that names you and needs no login of yours.
-    #[arg(
-        long,
-        value_name = "NAME",
-        requires = "client_secret_file",
-        requires = "device_key"
-    )]
+    /// Your login name, when the client has a contract that names you and needs no login of yours; it is a client with a secret, a key or a
+    /// certificate.
+    #[arg(long, value_name = "NAME", requires = "device_key")]
     pub user: Option<String>,
+}
+
+/// What a client proves beside a secret, and whether its tokens are bound.
+#[derive(Debug, Default, clap::Args)]
+pub struct Proofs {
+    /// By a key.
+    #[command(flatten)]
+    own_key: OwnKey,
+    /// By a certificate.
+    #[command(flatten)]
+    certificate: OwnCertificate,
+    /// Bind the tokens to a key that never leaves this process (DPoP): for services that give no others, and good at all that can.
+    #[arg(long)]
+    dpop: bool,
 }
 
 impl From<SignArgs> for Sign {
@@ -82,6 +96,7 @@ impl From<SignArgs> for Sign {
             url: args.url,
             client: args.client,
             secret_file: args.client_secret_file,
+            proofs: args.proofs,
             key: args.key,
             out_dir: args.out,
             trust: args.trust,
@@ -108,6 +123,8 @@ pub struct Sign {
     pub client: String,
     /// File with the client's secret; a public client has none.
     pub secret_file: Option<PathBuf>,
+    /// What else the client proves.
+    pub proofs: Proofs,
     /// Key, when the signer has several.
     pub key: Option<String>,
     /// Where signed files go; beside the originals without it.
@@ -158,15 +175,24 @@ pub async fn run(sign: Sign, out: Out) -> Result<Exit, Failure> {
             )
         })?;
     }
-    let http = HttpOptions {
+    // The certificate is for the service alone.
+    let others = HttpOptions {
         extra_roots_pem: Some(pem.into_bytes()),
         ..HttpOptions::default()
+    };
+    let http = HttpOptions {
+        identity_pem: sign.proofs.certificate.pem()?,
+        ..others.clone()
     };
     let credentials = ClientCredentials {
         client_id: sign.client.clone(),
         client_secret: secret(&sign)?,
     };
     let client = Client::new(&base_url(&sign.url), credentials, &http).map_err(|e| service(&e))?;
+    let mut client = sign.proofs.own_key.given_to(client)?;
+    if sign.proofs.dpop {
+        client = client.with_dpop(fresh()?);
+    }
     let provider = client.discover().await.map_err(|e| service(&e))?;
     let session = Session::begin(&client, provider, sign.browser, out).await?;
 
@@ -226,7 +252,7 @@ pub async fn run(sign: Sign, out: Out) -> Result<Exit, Failure> {
         .sign_hash(&token, &request, &once)
         .await
         .map_err(|e| after_approval(&e))?;
-    let fetch = HttpFetch::new(http.build().map_err(|e| service(&e))?, true);
+    let fetch = HttpFetch::new(others.build().map_err(|e| service(&e))?, true);
     finish(jobs, values, &trust, &fetch, sign.tsa.as_deref(), out).await
 }
 

@@ -13,7 +13,7 @@ use crate::csc_command::Caller;
 use crate::kit::{Story, natsuin, run, text};
 
 /// One JSON object and the exit code of `natsuin csc`, told in words.
-fn csc(caller: &Caller, version: u8, told: &[&str]) -> (i32, Value) {
+pub fn csc(caller: &Caller, version: u8, told: &[&str]) -> (i32, Value) {
     let mut natsuin = natsuin();
     natsuin
         .args(["csc", told[0], "--json", "--url"])

@@ -53,6 +53,8 @@ pub struct Switches {
     pub approvals: AtomicUsize,
     /// Codes redeemed.
     pub redeemed: AtomicUsize,
+    /// Calls with a token that belongs to a key.
+    pub bound: AtomicUsize,
 }
 
 struct Provider {
@@ -245,7 +247,11 @@ async fn authorize(State(p): Shared, Query(query): Query<HashMap<String, String>
     Redirect::to(&format!("{back}?code={code}&state={state}")).into_response()
 }
 
-async fn token(State(p): Shared, Form(form): Form<HashMap<String, String>>) -> Response {
+async fn token(
+    State(p): Shared,
+    headers: HeaderMap,
+    Form(form): Form<HashMap<String, String>>,
+) -> Response {
     let request = TokenRequest::parse(&Params::from_pairs(form).unwrap()).unwrap();
     let Grant::AuthorizationCode {
         code,
@@ -273,18 +279,20 @@ async fn token(State(p): Shared, Form(form): Form<HashMap<String, String>>) -> R
         Purpose::Credential(bound) => Some(bound),
     };
     p.tokens.lock().unwrap().insert(token.clone(), bound);
-    Json(json!({ "access_token": token, "token_type": "Bearer", "expires_in": 300 }))
-        .into_response()
+    let kind = match headers.contains_key("dpop") {
+        true => "DPoP",
+        false => "Bearer",
+    };
+    Json(json!({ "access_token": token, "token_type": kind, "expires_in": 300 })).into_response()
 }
 
 fn bearer(p: &Provider, headers: &HeaderMap) -> Option<SignatureAuthorization> {
-    let token = headers["authorization"]
-        .to_str()
-        .unwrap()
-        .strip_prefix("Bearer ")
-        .unwrap()
-        .to_owned();
-    p.tokens.lock().unwrap()[&token].clone()
+    let sent = headers["authorization"].to_str().unwrap();
+    let (scheme, token) = sent.split_once(' ').unwrap();
+    let bound = headers.contains_key("dpop");
+    assert_eq!(scheme, if bound { "DPoP" } else { "Bearer" });
+    p.switches.bound.fetch_add(bound.into(), Ordering::SeqCst);
+    p.tokens.lock().unwrap()[token].clone()
 }
 
 async fn list(State(p): Shared, headers: HeaderMap) -> Json<Value> {
