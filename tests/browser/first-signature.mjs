@@ -184,17 +184,23 @@ async function result({ page, look }, file) {
   await look('used');
   assert.equal(await page.locator('#approve').count(), 0);
 
-  // An app's own browser shows no passkeys: she approves in another one with the same link, and goes on where she began.
+  // An app's own browser shows no passkeys: she approves in another one with the same link. The page where she began waits for that, and
+  // goes on by itself.
   await page.addInitScript(() => Object.defineProperty(navigator, 'userAgent', { configurable: true, get: () => 'Mozilla/5.0 (Linux; Android 16; wv)' }));
   await toApproval(her);
+  const link = page.url();
+  await page.locator('#wait-here').click();
+  await page.waitForURL(`${ready.portal}/oauth2/resume/*`);
+  await page.waitForResponse((r) => r.url().startsWith(`${ready.portal}/oauth2/waiting/`));
+  await look('waits');
+  assert.match(page.url(), /\/oauth2\/resume\//, 'nobody has decided yet');
   const other = await person('ja-other', { locale: 'ja-JP', ...PHONE });
   for (const passkey of await her.passkeys()) await other.give(passkey);
-  await other.page.goto(page.url());
+  await other.page.goto(link);
   await other.page.locator('#approve').click();
   await other.page.waitForURL(`${ready.portal}/oauth2/resume/*`);
   await other.look('go-back');
   for (const passkey of await other.passkeys()) await her.give(passkey);
-  await page.locator('#approved-elsewhere').click();
   await result(her, 'signed-app.pdf');
   await page.addInitScript(() => { delete navigator.userAgent; });
 

@@ -44,6 +44,8 @@ pub struct Page<'a> {
     pub dev: bool,
     /// Script modules of the page, by address on the same origin.
     pub scripts: &'a [&'a str],
+    /// Seconds after which a browser without scripts loads the page again; 0 = never.
+    pub again: u32,
     /// Line at the foot with the operator's contact; empty = none.
     pub contact: &'a str,
     /// Finished HTML of the content, made by a template that escapes.
@@ -66,6 +68,7 @@ impl<'a> Page<'a> {
             switch: "",
             dev: false,
             scripts: &[],
+            again: 0,
             contact: "",
             body_html,
         }
@@ -86,6 +89,10 @@ impl<'a> Page<'a> {
             "" => self.m().t("product"),
             name => name.to_owned(),
         }
+    }
+
+    fn comes_again(&self) -> bool {
+        self.again != 0
     }
 
     fn css(&self) -> &'static str {
@@ -114,6 +121,11 @@ mod tests {
         assert!(!html.contains("<script>") && !html.contains("<b>"));
         assert!(html.contains("開発用の環境です"));
         assert!(html.contains("hreflang=\"en\" lang=\"en\""));
-        assert!(!Page::new(Lang::En, "t", "").to_html().contains("devbar"));
+        let plain = Page::new(Lang::En, "t", "");
+        let html = plain.to_html();
+        assert!(!html.contains("devbar") && !html.contains("http-equiv"));
+        let again = Page { again: 7, ..plain }.to_html();
+        let meta = r#"<noscript><meta http-equiv="refresh" content="7"></noscript>"#;
+        assert!(again.contains(meta), "{again}");
     }
 }

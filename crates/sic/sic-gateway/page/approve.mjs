@@ -186,15 +186,20 @@ function notApproved(error) {
   return buttons(message('note', t('error-cancelled'), t('error-cancelled-do')));
 }
 
-/** What is approved in another browser is gone on with in this one, where it began. */
-const inAppNote = () => message('note', t('error-in-app-browser'), t('error-in-app-browser-do'), copyLink(),
-  el('a', { id: 'approved-elsewhere', class: 'button plain smallb', href: session.act.return }, t('sic-approved-elsewhere')));
+/** What is approved in another browser is gone on with in this one, where it began: the service's page waits for it. */
+const inAppNote = () => message('note', t('error-in-app-browser'), t('error-in-app-browser-do'),
+  copyLink('sic-copy-and-wait', () => location.assign(session.act.return)),
+  el('a', { id: 'wait-here', class: 'button plain smallb', href: session.act.return }, t('sic-wait-here')));
 
-function copyLink() {
+function copyLink(text = 'sic-copy-link', then = () => {}) {
+  const copied = () => {
+    button.textContent = s('sic-copied');
+    then();
+  };
   const button = el('button', {
     class: 'plain smallb', type: 'button',
-    onclick: () => navigator.clipboard?.writeText(location.href).then(() => { button.textContent = s('sic-copied'); }, () => {}),
-  }, t('sic-copy-link'));
+    onclick: () => navigator.clipboard?.writeText(location.href).then(copied, () => {}),
+  }, t(text));
   return button;
 }
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use service_kit::Rate;
 use store_kit::{StoreError, Tx, sql};
 
-use crate::{notices, users};
+use crate::{notices, users, waiting};
 
 /// Methods of the CSC API that want a client, as contracts name them.
 const METHODS: [&str; 16] = [
@@ -89,6 +89,10 @@ pub struct ClientSettings {
     pub renew_seconds: u32,
     /// Has no browser for its users: `credentials/authorize` puts its requests into their portal, to be decided there.
     pub out_of_band: bool,
+    /// Seconds, 60 to 86400, for which such a request waits; 0 = an hour. Its signer sees until when. The act itself is made when they open
+    /// it, and counts for minutes.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub wait_seconds: u32,
     /// Is a person's own program, which approves with a device key: beside the portal, it is told under which name the request
     /// lies at the approval page's host. Only with `out_of_band`.
     pub own_sic: bool,
@@ -180,6 +184,10 @@ impl ClientSettings {
                     .all(|s| matches!(s.as_str(), "service" | "credential")),
             ),
             ("renew_seconds", self.renew_seconds <= MAX_RENEWAL),
+            (
+                "wait_seconds",
+                self.wait_seconds == 0 || waiting::BOUNDS.contains(&self.wait_seconds),
+            ),
             (
                 "response_uris",
                 self.response_uris.len() <= RESPONSE_URIS
@@ -400,6 +408,16 @@ mod tests {
         assert_eq!(fault(&|s| s.renew_seconds = 3600), None);
         let long = fault(&|s| s.renew_seconds = 3601);
         assert_eq!(long, Some("renew_seconds"));
+        for (seconds, good) in [
+            (0, true),
+            (59, false),
+            (60, true),
+            (86_400, true),
+            (86_401, false),
+        ] {
+            let found = fault(&|s| s.wait_seconds = seconds);
+            assert_eq!(found, (!good).then_some("wait_seconds"), "{seconds}");
+        }
         let hooks = "https://app.example/done?a=b";
         assert_eq!(fault(&|s| s.response_uris = text(hooks)), None);
         for bad in [

@@ -316,19 +316,26 @@ impl Ssa {
         &self,
         browser: Option<&session::Browser>,
     ) -> Result<Option<session::Session>, StoreError> {
-        let Some(browser) = browser else {
-            return Ok(None);
-        };
+        let found = self.session_as_it_is(browser).await?;
         let now = self.now();
-        let mut tx = self.store().read("session").await?;
-        let found = session::find(&mut tx, browser, now).await?;
-        drop(tx);
         if let Some(found) = found.as_ref().filter(|found| found.wants_touch(now)) {
             transaction!(self.store(), "touch", |tx| {
                 session::touch(tx, &found.id, now).await
             })?;
         }
         Ok(found)
+    }
+
+    /// The same for a page that asks by itself: that keeps nobody logged in.
+    pub(crate) async fn session_as_it_is(
+        &self,
+        browser: Option<&session::Browser>,
+    ) -> Result<Option<session::Session>, StoreError> {
+        let Some(browser) = browser else {
+            return Ok(None);
+        };
+        let mut tx = self.store().read("session").await?;
+        session::find(&mut tx, browser, self.now()).await
     }
 }
 

@@ -12,8 +12,10 @@ use crate::Ssa;
 use crate::crypt::digest;
 use crate::tokens::{Holder, KeyFacts, read_facts, read_holder};
 
-/// Life in seconds.
-pub(crate) const LIFE: i64 = 60 * 60;
+/// Life in seconds where the contract says nothing.
+const LIFE: u32 = 60 * 60;
+/// How long a contract may have it, in seconds: the SAM keeps nothing longer that nobody has decided.
+pub(crate) const BOUNDS: std::ops::RangeInclusive<u32> = 60..=24 * 60 * 60;
 /// Most that one application may have waiting for one person.
 pub(crate) const MOST: usize = 5;
 /// After so many refusals within [`MUTED`] an application isn't heard.
@@ -67,6 +69,14 @@ pub(crate) struct Waiting {
     version: i64,
 }
 
+/// Life of a request in seconds, by what its contract says (`wait_seconds`; 0 = nothing).
+pub(crate) fn life(agreed: u32) -> i64 {
+    match agreed {
+        0 => LIFE.into(),
+        seconds => seconds.into(),
+    }
+}
+
 impl Waiting {
     pub(crate) fn new(
         handle: &SecretText,
@@ -75,7 +85,7 @@ impl Waiting {
         holder: Option<Holder>,
         items: usize,
         rid: Vec<u8>,
-        now: UnixTime,
+        (now, exp): (UnixTime, UnixTime),
     ) -> Self {
         let (client, person, facts) = asked;
         Self {
@@ -89,7 +99,7 @@ impl Waiting {
             rid,
             state: State::Open,
             created: now,
-            exp: now.plus(LIFE),
+            exp,
             version: 0,
         }
     }

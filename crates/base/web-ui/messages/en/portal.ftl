@@ -41,6 +41,7 @@ portal-undecided-create = Make the new key, or decline. No key was made.
 portal-undecided-create-again = Go on with the new key
 portal-undecided-delete = Look at which key would be destroyed, then approve or decline. Nothing was destroyed.
 portal-undecided-delete-again = See which key it is
+portal-waiting = If you approve or decline in another browser, this page goes on by itself.
 portal-keys-title = Keys and certificates
 portal-keys-none = Your keys and certificates will appear here.
 portal-keys-begin = Set up how you approve

@@ -110,7 +110,8 @@ sic-wrong-address-do = Go back to the app and start again.
 sic-no-method = This device has no way to approve.
 sic-no-method-do = Open the same link on the device or browser that has your passkey.
 sic-copy-link = Copy the link
-sic-approved-elsewhere = I have approved there: go on
+sic-copy-and-wait = Copy the link, and wait
+sic-wait-here = Wait here for the other browser
 sic-copied = Copied
 
 sic-enrol-ask = Choose how you approve signing

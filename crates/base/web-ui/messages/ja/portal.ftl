@@ -38,6 +38,7 @@ portal-undecided-create = 新しい鍵を作るか、断ってください。鍵
 portal-undecided-create-again = 鍵の作成に進む
 portal-undecided-delete = どの鍵が破棄されるかを確かめて、承認するか断ってください。何も破棄されていません。
 portal-undecided-delete-again = どの鍵かを確かめる
+portal-waiting = ほかのブラウザーで承認または拒否すると、この画面は自動的に先へ進みます。
 portal-keys-title = 鍵と証明書
 portal-keys-none = ここに、あなたの鍵と電子証明書が出ます。
 portal-keys-begin = 承認方法の登録に進む

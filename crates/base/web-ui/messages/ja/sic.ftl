@@ -110,7 +110,8 @@ sic-wrong-address-do = アプリに戻ってやり直してください。
 sic-no-method = この端末で使える承認方法がありません。
 sic-no-method-do = パスキーのある端末かブラウザで、同じリンクを開いてください。
 sic-copy-link = リンクを写す
-sic-approved-elsewhere = ほかのブラウザで承認したので続ける
+sic-copy-and-wait = リンクを写して待つ
+sic-wait-here = ほかのブラウザでの承認をここで待つ
 sic-copied = 写しました
 
 sic-enrol-ask = 署名を承認する方法を決めます

@@ -39,6 +39,7 @@ pub(super) async fn ask(
     })?;
     held(admitted)?;
     let (handle, label) = (crypt::draw(ssa.random()), crypt::draw(ssa.random()));
+    let life = waiting::life(client.settings.wait_seconds);
     let count = asked.items.len();
     let request = PrepareRequest {
         person: asked.person.clone(),
@@ -50,7 +51,7 @@ pub(super) async fn ask(
         open: None,
         renew: asked.renew.into(),
         return_uri: format!("{}/requests/{}", ssa.config().base_url, label.expose()),
-        ttl: waiting::LIFE,
+        ttl: life,
     };
     let prepared = ssa.sam().prepare(&request).await.map_err(of_authorize)?;
     let sealed = ssa.seal_rid(&label, prepared.rid);
@@ -61,7 +62,7 @@ pub(super) async fn ask(
         bearer.token.holder,
         count,
         sealed.ok_or(CscError::Internal)?,
-        now,
+        (now, now.plus(life)),
     );
     // Looked at again: others may have come in between.
     let stored = transaction!(ssa.store(), "store-waiting", |tx| {

@@ -25,7 +25,7 @@ use super::{Refused, create, params};
 use crate::clients::{self, Client};
 use crate::flow::{self, CODE_LIFE, Code, Flow, FlowState};
 use crate::keys::signs_open;
-use crate::pages::{self, Visit, login};
+use crate::pages::{self, Visit, login, waiting};
 use crate::session::{self, Session};
 use crate::tokens::KeyFacts;
 use crate::{Ssa, crypt, devices};
@@ -130,9 +130,19 @@ fn is_fresh(flow: &Flow, session: &Session) -> bool {
     !flow.wants_fresh_login() || session.created >= flow.created
 }
 
-async fn living(ssa: &Ssa, handle: &str, browser: &str) -> Result<Option<Flow>, StoreError> {
+pub(super) async fn living(
+    ssa: &Ssa,
+    handle: &str,
+    browser: &str,
+) -> Result<Option<Flow>, StoreError> {
     let mut tx = ssa.store().read("flow").await?;
     flow::find(&mut tx, handle, browser, ssa.now()).await
+}
+
+/// Whether this login counts for this authorization.
+pub(super) fn counts(flow: &Flow, session: &Session) -> bool {
+    let same = |person: &PersonId| *person == session.person;
+    is_fresh(flow, session) && flow.person.as_ref().is_none_or(same)
 }
 
 async fn step(ssa: &Ssa, visit: &Visit, handle: &str, back: bool) -> Result<Response, Refused> {
@@ -145,15 +155,8 @@ async fn step(ssa: &Ssa, visit: &Visit, handle: &str, back: bool) -> Result<Resp
     if flow.state == FlowState::Done {
         return Ok(pages::sorry(ssa, visit, pages::Trouble::LinkUsed));
     }
-    let session = ssa.session(Some(browser)).await?.filter(|session| {
-        let fresh = is_fresh(&flow, session);
-        let same = flow
-            .person
-            .as_ref()
-            .is_none_or(|person| *person == session.person);
-        fresh && same
-    });
-    let Some(session) = session else {
+    let session = ssa.session(Some(browser)).await?;
+    let Some(session) = session.filter(|session| counts(&flow, session)) else {
         return Ok(login::for_flow(ssa, visit, browser, handle, &flow).await?);
     };
     let mut tx = ssa.store().read("client").await?;
@@ -451,7 +454,7 @@ async fn decided(
             RequestState::Expired => {
                 deny(ssa, visit, flow, &OAuthError::AccessDenied, "expired").await
             }
-            RequestState::Open if back => Ok(login::undecided(ssa, visit, handle, &flow)),
+            RequestState::Open if back => Ok(waiting::undecided(ssa, visit, handle, &flow)),
             RequestState::Open => Ok(to_sic(ssa, rid)),
         },
         Err(CallError::Refused(Refusal::NotFound | Refusal::Expired)) => {
@@ -573,7 +576,7 @@ pub(super) fn rid_place(person: &PersonId, client: &ClientId) -> String {
     format!("ssa/rid/{person}/{client}")
 }
 
-fn open_rid(ssa: &Ssa, flow: &Flow, person: &PersonId) -> Option<Digest32> {
+pub(super) fn open_rid(ssa: &Ssa, flow: &Flow, person: &PersonId) -> Option<Digest32> {
     let rid = ssa
         .sealer()
         .open(&rid_place(person, &flow.client), flow.rid.as_ref()?)?;

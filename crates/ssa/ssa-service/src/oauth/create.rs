@@ -18,7 +18,7 @@ use crate::config::Creation;
 use crate::enrol::{self, EnrolError, Enrolled};
 use crate::flow::{self, Flow, FlowState};
 use crate::keys::read_certificate;
-use crate::pages::{self, Visit, login};
+use crate::pages::{self, Visit, waiting};
 use crate::port::CertifyError;
 use crate::session::Session;
 use crate::tokens::KeyFacts;
@@ -121,7 +121,7 @@ pub(super) async fn decided(
     let voucher = open_voucher(ssa, &flow, &session.person).ok_or(OAuthError::ServerError)?;
     let denied = OAuthError::AccessDenied;
     let (person, keys) = match ssa.complete_enrolment(&voucher).await {
-        Ok(Enrolled::Open) if back => return Ok(login::undecided(ssa, visit, handle, &flow)),
+        Ok(Enrolled::Open) if back => return Ok(waiting::undecided(ssa, visit, handle, &flow)),
         Ok(Enrolled::Open) => return on(ssa, &voucher).await,
         Ok(Enrolled::Dead) => return deny(ssa, visit, flow, &denied, "expired").await,
         Ok(Enrolled::Done { person, keys }) => (person, keys),

@@ -17,6 +17,7 @@ mod register;
 mod request_object;
 mod revoke;
 mod token;
+mod waiting;
 
 use std::sync::Arc;
 
@@ -50,6 +51,7 @@ pub(crate) fn router() -> Router<Ssa> {
         .route("/oauth2/continue/{handle}", get(approve::proceed))
         .route("/oauth2/agree", post(approve::agree))
         .route("/oauth2/resume/{handle}", get(approve::resume))
+        .route("/oauth2/waiting/{handle}", get(waiting::waiting))
         .route("/oauth2/pushed_authorize", post(pushed::push))
         .route("/oauth2/device_authorization", post(device::begin))
         .route("/oauth2/token", post(token::token))

@@ -47,15 +47,6 @@ struct ConsentView {
     client: String,
 }
 
-#[derive(Template)]
-#[template(path = "undecided.html")]
-struct UndecidedView {
-    m: Messages,
-    text: String,
-    again: String,
-    link: String,
-}
-
 #[derive(Deserialize)]
 pub(super) struct Wanted {
     #[serde(default)]
@@ -288,27 +279,6 @@ fn ask(ssa: &Ssa, visit: &Visit, flow: &Flow, title: &str, view: &impl Template)
         ..Content::new(title, &body)
     };
     show(ssa, visit, content)
-}
-
-/// The person came back from the SIC page without having decided what they were asked.
-pub(crate) fn undecided(ssa: &Ssa, visit: &Visit, handle: &str, flow: &Flow) -> Response {
-    let words = visit.words();
-    let (text, again) = if flow.creates() {
-        ("portal-undecided-create", "portal-undecided-create-again")
-    } else if flow.deletes() {
-        ("portal-undecided-delete", "portal-undecided-delete-again")
-    } else {
-        ("portal-undecided-text", "portal-undecided-again")
-    };
-    let view = UndecidedView {
-        text: words.t(text),
-        again: words.t(again),
-        m: words,
-        link: format!("/oauth2/continue/{handle}"),
-    };
-    let body = view.render().unwrap_or_default();
-    let title = view.m.t("portal-undecided-title");
-    show(ssa, visit, Content::new(&title, &body))
 }
 
 /// `POST /login`

@@ -1,4 +1,5 @@
-//! What people see: the portal, and the pages around an authorization. Server-rendered; only passkeys need a script.
+//! What people see: the portal, and the pages around an authorization. Server-rendered; only passkeys need a script, and pages that
+//! wait have one.
 
 mod about;
 mod certificate;
@@ -15,6 +16,7 @@ mod security;
 mod sign_up;
 mod signing;
 mod trouble;
+pub(crate) mod waiting;
 
 use std::convert::Infallible;
 
@@ -63,6 +65,7 @@ pub(crate) fn router() -> Router<Ssa> {
         .route("/device/{code}", get(device::with_code))
         .route("/requests", get(requests::page).post(requests::open))
         .route("/requests/{label}", get(requests::decided))
+        .route("/requests/{label}/waiting", get(requests::waits))
         .route("/signing", get(signing::page))
         .route("/signing/receipt/{act}", get(signing::receipt))
         .route("/signing/stop", post(signing::stop))
@@ -87,6 +90,7 @@ pub(crate) fn router() -> Router<Ssa> {
         .route("/i/{code}/passkey", get(security::offer))
         .layer(DefaultBodyLimit::max(FORM_LIMIT))
         .merge(passkey::SCRIPT.router())
+        .merge(waiting::SCRIPT.router())
         .merge(branding::router())
         .merge(web_ui::static_router())
         .fallback(trouble::nothing_here)
@@ -150,6 +154,8 @@ pub(crate) struct Content<'a> {
     pub(crate) switch: bool,
     /// Script modules, by address on this origin.
     pub(crate) scripts: &'a [&'a str],
+    /// Seconds after which browsers without scripts load the page again; 0 = never.
+    pub(crate) again: u32,
 }
 
 impl<'a> Content<'a> {
@@ -162,6 +168,7 @@ impl<'a> Content<'a> {
             status: StatusCode::OK,
             switch: true,
             scripts: &[],
+            again: 0,
         }
     }
 }
@@ -203,6 +210,7 @@ pub(crate) fn show(ssa: &Ssa, visit: &Visit, content: Content<'_>) -> Response {
         dev: ssa.config().development,
         contact: contact.unwrap_or(&ssa.config().name),
         scripts: content.scripts,
+        again: content.again,
         ..Page::new(visit.lang, content.title, content.body)
     };
     let mut response = (content.status, Html(page.to_html())).into_response();

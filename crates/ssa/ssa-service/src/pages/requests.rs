@@ -2,12 +2,14 @@
 
 use askama::Template;
 use axum::extract::{Form, Path, State};
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
+use core_types::PersonId;
 use sam_api::ssa::RequestState;
 use serde::Deserialize;
 use web_ui::{Arg, Messages};
 
+use super::waiting::{SCRIPT, Told};
 use super::{Content, Trouble, Visit, found, login, own_form, show, sorry, source};
 use crate::waiting::{self, Waiting};
 use crate::{Ssa, clients};
@@ -22,6 +24,9 @@ struct View {
     requests: Vec<RequestView>,
     /// What became of the one that was decided just now; empty on the plain page.
     outcome: &'static str,
+    /// Where the page asks whether it was decided meanwhile, if it waits for that; and where it goes on.
+    waiting: String,
+    next: String,
 }
 
 struct RequestView {
@@ -35,12 +40,18 @@ struct RequestView {
 
 /// `GET /requests`
 pub(super) async fn page(State(ssa): State<Ssa>, visit: Visit) -> Response {
-    shown(&ssa, &visit, "")
+    shown(&ssa, &visit, "", None)
         .await
         .unwrap_or_else(|trouble| sorry(&ssa, &visit, trouble))
 }
 
-async fn shown(ssa: &Ssa, visit: &Visit, outcome: &'static str) -> Result<Response, Trouble> {
+/// `waits`: the request that the page waits for.
+async fn shown(
+    ssa: &Ssa,
+    visit: &Visit,
+    outcome: &'static str,
+    waits: Option<&str>,
+) -> Result<Response, Trouble> {
     let browser = visit.browser.as_ref();
     let (Some(browser), Some(session)) = (browser, ssa.session(browser).await?) else {
         return Ok(login::first(PAGE));
@@ -59,12 +70,17 @@ async fn shown(ssa: &Ssa, visit: &Visit, outcome: &'static str) -> Result<Respon
         token: browser.form_token(),
         requests,
         outcome,
+        waiting: waits.map_or_else(String::new, |label| format!("{PAGE}/{label}/waiting")),
+        next: waits.map_or_else(String::new, |label| format!("{PAGE}/{label}")),
     };
     let body = view.render().unwrap_or_default();
     let title = view.m.t("portal-requests-title");
+    let script = SCRIPT.path();
+    let scripts = [script.as_str()];
     let content = Content {
         inside: true,
         leads: source(&ssa.config().sic_url).into_iter().collect(),
+        scripts: if waits.is_some() { &scripts } else { &[] },
         ..Content::new(&title, &body)
     };
     Ok(show(ssa, visit, content))
@@ -128,26 +144,61 @@ pub(super) async fn decided(
         let Some(session) = ssa.session(visit.browser.as_ref()).await? else {
             return Ok(login::first(PAGE));
         };
-        let mut tx = ssa.store().read("request").await?;
-        let waiting = waiting::of_person(&mut tx, &label, &session.person).await?;
-        drop(tx);
-        let waiting = waiting.ok_or(Trouble::LinkExpired)?;
-        let state = match waiting.state {
-            waiting::State::Open => ssa.settle(&waiting).await?,
-            waiting::State::Taken => Some(RequestState::Approved),
-            waiting::State::Refused => Some(RequestState::Refused),
-            waiting::State::Over => Some(RequestState::Expired),
-        };
+        let state = state_of(&ssa, &session.person, &label).await?;
+        let state = state.ok_or(Trouble::LinkExpired)?;
         // The application that waits needn't wait longer.
         ssa.decided().notify_waiters();
-        let outcome = match state.ok_or(Trouble::NotNow)? {
-            RequestState::Open => "portal-request-open",
-            RequestState::Approved => "portal-request-approved",
-            RequestState::Refused => "portal-request-refused",
-            RequestState::Expired => "portal-request-over",
+        let (outcome, waits) = match state {
+            RequestState::Open => ("portal-request-open", Some(label.as_str())),
+            RequestState::Approved => ("portal-request-approved", None),
+            RequestState::Refused => ("portal-request-refused", None),
+            RequestState::Expired => ("portal-request-over", None),
         };
-        shown(&ssa, &visit, outcome).await
+        shown(&ssa, &visit, outcome, waits).await
     };
     told.await
         .unwrap_or_else(|trouble| sorry(&ssa, &visit, trouble))
+}
+
+/// `GET /requests/{label}/waiting`: whether that page shall go on waiting.
+pub(super) async fn waits(
+    State(ssa): State<Ssa>,
+    visit: Visit,
+    Path(label): Path<String>,
+) -> Response {
+    let told = async {
+        let Some(session) = ssa.session_as_it_is(visit.browser.as_ref()).await? else {
+            return Ok(Told::Nothing(StatusCode::UNAUTHORIZED));
+        };
+        let state = state_of(&ssa, &session.person, &label).await?;
+        Ok::<_, Trouble>(match state {
+            None => Told::Nothing(StatusCode::NOT_FOUND),
+            Some(state) => Told::Waits(state == RequestState::Open),
+        })
+    };
+    match told.await {
+        Ok(told) => told.answer(),
+        Err(trouble) => sorry(&ssa, &visit, trouble),
+    }
+}
+
+/// What became of a request of this person's.
+async fn state_of(
+    ssa: &Ssa,
+    person: &PersonId,
+    label: &str,
+) -> Result<Option<RequestState>, Trouble> {
+    let mut tx = ssa.store().read("request").await?;
+    let waiting = waiting::of_person(&mut tx, label, person).await?;
+    drop(tx);
+    let Some(waiting) = waiting else {
+        return Ok(None);
+    };
+    let state = match waiting.state {
+        waiting::State::Open => ssa.settle(&waiting).await?,
+        waiting::State::Taken => Some(RequestState::Approved),
+        waiting::State::Refused => Some(RequestState::Refused),
+        waiting::State::Over => Some(RequestState::Expired),
+    };
+    state.ok_or(Trouble::NotNow).map(Some)
 }

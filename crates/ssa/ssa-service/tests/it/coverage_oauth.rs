@@ -284,6 +284,9 @@ fn rows(w: &World) -> Vec<Row> {
         browsers("oauth2/resume/{handle}", |path| {
             path.replace("continue", "resume")
         }),
+        browsers("oauth2/waiting/{handle}", |path| {
+            path.replace("continue", "waiting")
+        }),
     ]
 }
 

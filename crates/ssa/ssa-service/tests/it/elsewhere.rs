@@ -3,13 +3,13 @@
 use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
 use core_types::bytes::b64;
-use core_types::{Digest32, HashAlg};
+use core_types::{Clock as _, Digest32, HashAlg};
 use sam_api::ssa::RequestState;
 use serde_json::{Value, json};
 use ssa_service::ClientSettings;
 
 use crate::oauth::client;
-use crate::web::{Answer, Browser, SIC, Stack, hash, stacks, stacks_with, until};
+use crate::web::{Answer, BASE, Browser, SIC, Stack, hash, stacks, stacks_with, until};
 
 async fn with_terminals(stacks: Vec<Stack>) -> Vec<Stack> {
     let mut all = Vec::new();
@@ -235,6 +235,93 @@ async fn a_handle_is_its_applications_and_a_request_its_persons() {
         let mut hanako = Browser::new(&stack);
         hanako.log_in("hanako").await;
         assert!(hanako.get("/requests").await.body.contains("Nothing waits"));
+    }
+}
+
+#[tokio::test]
+async fn a_contract_says_how_long_a_request_waits() {
+    for mut stack in stacks().await {
+        let settings = ClientSettings {
+            out_of_band: true,
+            wait_seconds: 24 * 3600,
+            ..ClientSettings::default()
+        };
+        client(&mut stack, "patient", settings).await;
+        let token = stack.service_token("patient", "hanako").await;
+        let asked_at = stack.clock.now();
+        let handle = handle(&stack, &token, 1).await;
+        let ttl = stack
+            .sam
+            .with(|s| s.requests.values().next().unwrap().asked.ttl);
+        assert_eq!(ttl, 24 * 3600, "the SAM keeps it as long");
+        stack.clock.advance(23 * 3600);
+        let mut browser = Browser::new(&stack);
+        browser.log_in("hanako").await;
+        assert!(!browser.get("/requests").await.body.contains("Nothing"));
+        stack.next_code();
+        let token = stack.service_token("patient", "hanako").await;
+        let left = asked_at.0 + 24 * 3600 - stack.clock.now().0;
+        stack.clock.advance(left - 1);
+        let waits = check(&stack, &token, &handle).await;
+        assert_eq!(waits.status, StatusCode::ACCEPTED, "{}", waits.body);
+        stack.clock.advance(1);
+        let over = check(&stack, &token, &handle).await;
+        assert_eq!(over.error(), (400, UNKNOWN.to_owned()));
+    }
+}
+
+#[tokio::test]
+async fn the_page_behind_an_open_request_waits_for_its_person_alone() {
+    for stack in with_terminals(stacks().await).await {
+        let token = stack.service_token("terminal", "hanako").await;
+        handle(&stack, &token, 1).await;
+        let mut browser = Browser::new(&stack);
+        browser.log_in("hanako").await;
+        let page = browser.get("/requests").await;
+        assert!(!page.body.contains("data-waiting"), "{}", page.body);
+        let form = [
+            ("token", page.field("token")),
+            ("request", page.field("request")),
+        ];
+        let form: Vec<_> = form.iter().map(|(n, v)| (*n, v.as_str())).collect();
+        let away = browser.post("/requests", &form).await;
+        let (rid, back) = browser.at_sic(&away);
+        let asks = format!("{back}/waiting");
+        let page = browser.get(&back).await;
+        let path = asks.strip_prefix(BASE).unwrap();
+        assert!(page.body.contains(path), "{}", page.body);
+        assert_eq!(browser.get(&asks).await.json(), json!({ "waits": true }));
+        stack.next_code();
+        let mut other = Browser::new(&stack);
+        let nobody = other.get(&asks).await;
+        assert_eq!(nobody.status, StatusCode::UNAUTHORIZED);
+        other.log_in("taro").await;
+        assert_eq!(other.get(&asks).await.status, StatusCode::NOT_FOUND);
+        stack.sam.decide(rid, RequestState::Approved);
+        assert_eq!(browser.get(&asks).await.json(), json!({ "waits": false }));
+        let page = browser.get(&back).await;
+        assert!(page.body.contains("You approved"), "{}", page.body);
+        assert!(!page.body.contains("data-waiting"), "{}", page.body);
+    }
+}
+
+// shows: T-USE-CAPTURE
+#[tokio::test]
+async fn a_page_that_asks_by_itself_keeps_nobody_logged_in() {
+    for stack in with_terminals(stacks().await).await {
+        let token = stack.service_token("terminal", "hanako").await;
+        handle(&stack, &token, 1).await;
+        let mut browser = Browser::new(&stack);
+        browser.log_in("hanako").await;
+        let label = browser.get("/requests").await.field("request");
+        let asks = format!("/requests/{label}/waiting");
+        for _ in 0..2 {
+            stack.clock.advance(14 * 60);
+            assert_eq!(browser.get(&asks).await.json(), json!({ "waits": true }));
+        }
+        stack.clock.advance(2 * 60);
+        let idle = browser.get(&asks).await;
+        assert_eq!(idle.status, StatusCode::UNAUTHORIZED);
     }
 }
 

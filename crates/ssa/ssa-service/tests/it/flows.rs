@@ -126,10 +126,23 @@ async fn a_signature_from_authorization_to_value() {
         // Back too early: a page, and the way to the SIC page again with the same request.
         let early = browser.get(&back).await;
         assert_eq!(early.status, StatusCode::OK);
+        // It waits for what is decided in another browser: its script asks, and without one it is loaded again.
+        let asks = back.replace("resume", "waiting");
+        let path = asks.strip_prefix(BASE).unwrap();
+        assert!(early.body.contains(path), "{}", early.body);
+        let meta = "<noscript><meta http-equiv=\"refresh\"";
+        assert!(early.body.contains(meta), "{}", early.body);
+        assert_eq!(browser.get(&asks).await.json(), json!({ "waits": true }));
+        let stranger = Browser::new(&stack).get(&asks).await;
+        assert_eq!(stranger.status, StatusCode::NOT_FOUND);
         let again = browser.get(&back.replace("resume", "continue")).await;
         assert_eq!(browser.at_sic(&again).0, rid);
 
         stack.sam.decide(rid, RequestState::Approved);
+        // However often it asks, nothing is done before it goes on.
+        for _ in 0..2 {
+            assert_eq!(browser.get(&asks).await.json(), json!({ "waits": false }));
+        }
         // Whoever approved in another browser is told to go back to the first, which has it all.
         let other = Browser::new(&stack).get(&back).await;
         assert_eq!(other.status, StatusCode::NOT_FOUND);
@@ -139,6 +152,7 @@ async fn a_signature_from_authorization_to_value() {
             other.body
         );
         let done = browser.get(&back).await;
+        assert_eq!(browser.get(&asks).await.status, StatusCode::GONE);
         let tokens = stack
             .exchange("app", &done.param("code").unwrap())
             .await
