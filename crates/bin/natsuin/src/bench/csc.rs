@@ -1,10 +1,9 @@
 //! The CSC API under load: single calls and whole signatures at 1, 16 and 256 connections, and what an idle connection holds.
 //!
-//! Service and clients share the machine; the clients have threads of their own, and each of them has connections of its own. All
-//! of it is plain HTTP over loopback: in production whoever ends TLS in front of the service pays for that.
+//! Service and clients share the machine; the clients have threads of their own (idle ones a process, see [`super::idle`]), and each of
+//! them has connections of its own. All of it is plain HTTP over loopback: in production whoever ends TLS in front of the service pays
+//! for that.
 
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,16 +16,15 @@ use serde::Serialize;
 use serde_json::json;
 use tokio::runtime::Runtime;
 
-use super::measure::{
-    CLIENT_THREADS, f64_of, mib, millis, now, per_second, percentile, resident_kib,
-};
+use super::idle;
+use super::measure::{CLIENT_THREADS, now, per_second, percentile};
 use super::service::Bench;
 use crate::agent::Agent;
 use crate::output::Out;
 use crate::stack::{Device, Factors, NewFactors, NewSigner, Sic, Stack};
 
 const CONNECTIONS: [u16; 3] = [1, 16, 256];
-/// Idle connections; both ends of each are this process's.
+/// Idle connections.
 const IDLE: usize = 400;
 /// Signers, among whom the connections are spread: nobody has hundreds of requests open at a time.
 const PEOPLE: usize = 16;
@@ -52,7 +50,7 @@ pub(super) struct Csc {
     /// Whether connections are encrypted: never here.
     tls: bool,
     calls: Vec<Calls>,
-    /// Growth of this process's memory for each idle connection, KiB; without TLS, both ends.
+    /// Growth of the service's memory for each idle connection, KiB; without TLS.
     idle_connection_kib: f64,
 }
 
@@ -137,9 +135,9 @@ async fn measured(
         show(&row, out);
         calls.push(row);
     }
-    let idle = idle(stack, IDLE, out).await?;
+    let idle = idle::measure(stack, IDLE, out).await?;
     Ok(Csc {
-        schema: "natsuin.bench-csc/1",
+        schema: "natsuin.bench-csc/2",
         cores: service_kit::cores(),
         tls: false,
         calls,
@@ -153,41 +151,11 @@ pub struct CscArgs {
     /// Connections at a time; may be given more than once, and then replaces 1, 16 and 256.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024), conflicts_with = "idle")]
     pub connections: Vec<u16>,
-    /// Only what idle connections hold: so many of them, 10000 if you don't say. Both ends are this process's, so that it may have to
-    /// be allowed twice as many open files (`ulimit -n`).
+    /// Only what idle connections hold: so many of them, 10000 if you don't say. Their clients are a process of their own; each of the two
+    /// raises the number of files that it may have open, as far as it is allowed to (`ulimit -Hn`).
     #[arg(long, num_args = 0..=1, default_missing_value = "10000", value_name = "N",
         value_parser = clap::value_parser!(u32).range(1..=12_000))]
     pub idle: Option<u32>,
-}
-
-/// What idle connections cost.
-#[derive(Debug, Serialize)]
-pub(super) struct Idle {
-    schema: &'static str,
-    connections: usize,
-    /// Whether they are encrypted: never here.
-    tls: bool,
-    /// Growth of this process's memory for each, KiB; without TLS, both ends.
-    connection_kib: f64,
-    /// This process's memory with all of them, MiB.
-    resident_mib: f64,
-    /// A call of `info` on one more connection meanwhile, ms.
-    info_ms: f64,
-}
-
-/// Opens connections to a running stack and keeps them, each after one answer.
-pub(super) async fn idle(stack: &Stack, connections: usize, out: Out) -> Result<Idle> {
-    let address = stack
-        .ssa_url
-        .strip_prefix("http://")
-        .context("the stack speaks plain HTTP here")?
-        .to_owned();
-    let measured = tokio::task::spawn_blocking(move || kept(&address, connections)).await??;
-    out.say(&format!(
-        "{connections} idle connections without TLS, both ends   {:>6.1} KiB each   {:>7.1} MiB in all   info meanwhile {:>6.2} ms",
-        measured.connection_kib, measured.resident_mib, measured.info_ms
-    ));
-    Ok(measured)
 }
 
 /// Somebody who is logged in and has a key.
@@ -288,45 +256,6 @@ async fn call_after_call(
         times.push(sent.elapsed());
     }
     Ok(times)
-}
-
-/// Connections that have had an answer and are kept.
-fn kept(address: &str, connections: usize) -> Result<Idle> {
-    let request = format!("GET /csc/v2/info HTTP/1.1\r\nhost: {address}\r\n\r\n");
-    let mut buffer = vec![0; 16 * 1024];
-    let mut open = || {
-        let mut stream = TcpStream::connect(address)
-            .context("no more connections: raise the number of open files (ulimit -n)")?;
-        stream.write_all(request.as_bytes())?;
-        let read = stream.read(&mut buffer)?;
-        if !buffer
-            .get(..read)
-            .unwrap_or_default()
-            .starts_with(b"HTTP/1.1 200")
-        {
-            bail!("a connection got no answer");
-        }
-        Ok(stream)
-    };
-    // What only the first ones need.
-    let mut kept = (0..16).map(|_| open()).collect::<Result<Vec<_>>>()?;
-    let before = resident_kib()?;
-    for _ in 0..connections {
-        kept.push(open()?);
-    }
-    let after = resident_kib()?;
-    let begun = now();
-    kept.push(open()?);
-    let info = begun.elapsed();
-    drop(kept);
-    Ok(Idle {
-        schema: "natsuin.bench-csc-idle/1",
-        connections,
-        tls: false,
-        connection_kib: mib(after.saturating_sub(before)) * 1024.0 / f64_of(connections),
-        resident_mib: mib(after),
-        info_ms: millis(info),
-    })
 }
 
 impl Bench {

@@ -1,11 +1,12 @@
 //! `natsuin bench`: what the service costs beside the bare library, measured in one run on one machine.
 //!
 //! Everything runs in this process: signer's side, client, SSA, gateway, SAM and CM, over loopback with mutual TLS and
-//! durable commits. One file a measurement; [`raw`] is the baseline of all.
+//! durable commits; only clients that do nothing are another. One file a measurement; [`raw`] is the baseline of all.
 
 mod audit;
 mod cm;
 mod csc;
+mod idle;
 mod measure;
 mod pdf;
 mod raw;
@@ -46,6 +47,9 @@ pub enum BenchPart {
     Audit(audit::AuditArgs),
     /// What the cryptographic module costs beside its back end alone: software, and a token if one is named.
     Cm(cm::CmArgs),
+    /// The clients of `csc --idle`: opens connections and keeps them, step by step as its input says.
+    #[command(hide = true)]
+    Hold(idle::HoldArgs),
 }
 
 #[derive(Debug, Serialize)]
@@ -69,7 +73,7 @@ pub async fn run(args: BenchArgs, out: Out) -> Result<Exit, Failure> {
         Some(BenchPart::Csc(csc)) => match csc.idle {
             Some(connections) => {
                 let connections = usize::try_from(connections).unwrap_or(usize::MAX);
-                out.object(&idle(connections, args.data, out).await?);
+                out.object(&kept(connections, args.data, out).await?);
             }
             None => out.object(&api(&csc, span, args.data, out).await?),
         },
@@ -81,6 +85,10 @@ pub async fn run(args: BenchArgs, out: Out) -> Result<Exit, Failure> {
             out.object(&audit::run(span, audit, scratch.path(), out).await?);
         }
         Some(BenchPart::Cm(cm)) => out.object(&cm::run(span, cm, out).await?),
+        Some(BenchPart::Hold(hold)) => {
+            let held = tokio::task::spawn_blocking(move || idle::hold(&hold)).await;
+            held.map_err(anyhow::Error::from)??;
+        }
     }
     Ok(Exit::Good)
 }
@@ -103,13 +111,13 @@ async fn api(
 }
 
 /// What connections hold that are kept and say nothing.
-async fn idle(connections: usize, data: Option<PathBuf>, out: Out) -> Result<csc::Idle> {
+async fn kept(connections: usize, data: Option<PathBuf>, out: Out) -> Result<idle::Idle> {
     let scratch = tempfile::Builder::new()
         .prefix("natsuin-bench-")
         .tempdir()?;
     let data = data.unwrap_or_else(|| scratch.path().join("stack"));
     let stack = Stack::start(&load(data), &|_| {}).await?;
-    let measured = csc::idle(&stack, connections, out).await;
+    let measured = idle::measure(&stack, connections, out).await;
     stack.stop().await;
     measured
 }
