@@ -43,6 +43,8 @@ pub enum CscError {
     CredentialDisabled,
     /// The authentication data of `credentials/authorize` is wrong.
     InvalidAuthData,
+    /// The one-time code of `credentials/authorize` can't be one, for which version 1 has a word of its own.
+    MalformedOtp,
     /// Too many wrong attempts.
     CredentialLocked,
     /// No code is sent after wrong attempts, too soon or too often.
@@ -162,7 +164,7 @@ impl CscError {
     /// The `error` member.
     pub fn error(&self) -> &'static str {
         match self {
-            Self::InvalidAuthData => "invalid_authentication_data",
+            Self::InvalidAuthData | Self::MalformedOtp => "invalid_authentication_data",
             Self::Passed { error, .. } => error,
             Self::DocumentMismatch => "invalid_hash",
             Self::LoginFailed => "authentication_error",
@@ -203,7 +205,7 @@ impl CscError {
             Self::TooManySignatures => "Numbers of signatures is too high",
             Self::UserIdMustBeNull => "userID parameter MUST be null",
             Self::CredentialDisabled => "The credential identified by credentialID is disabled",
-            Self::InvalidAuthData => "The authentication data is invalid",
+            Self::InvalidAuthData | Self::MalformedOtp => "The authentication data is invalid",
             Self::CredentialLocked => "Credential locked",
             Self::OtpLocked => "OTP locked",
             Self::EmptyHashes => "Empty hash array",

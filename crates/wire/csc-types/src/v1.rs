@@ -162,6 +162,7 @@ pub fn error(error: &CscError) -> (&'static str, String) {
     match error {
         // Which of the two was wrong isn't told.
         CscError::InvalidAuthData => ("invalid_pin", "The PIN or the OTP is invalid".to_owned()),
+        CscError::MalformedOtp => ("invalid_otp", "The OTP is invalid".to_owned()),
         CscError::CredentialLocked => (error.error(), "PIN locked".to_owned()),
         CscError::HashNotAuthorized => (
             error.error(),

@@ -136,6 +136,11 @@ async fn collected(
         let value = request.value(id).ok_or(CscError::InvalidAuthData)?;
         Ok::<_, CscError>(SecretBytes::from(value.expose().to_owned()))
     };
+    let (pin, otp) = (secret(v1::PIN)?, secret(v1::OTP)?);
+    // That it can't be a code tells nothing of the PIN: nothing is compared, and no try is used.
+    if !is_code(&otp) {
+        return Err(CscError::MalformedOtp.into());
+    }
     let sad = crypt::draw(ssa.random());
     let explicit = ExplicitRequest {
         person: asked.person.clone(),
@@ -144,8 +149,8 @@ async fn collected(
         client_name: bearer.client.name.clone(),
         items: asked.items,
         renew: asked.renew.into(),
-        pin: secret(v1::PIN)?,
-        otp: secret(v1::OTP)?,
+        pin,
+        otp,
         grant: crypt::grant(sad.expose()),
     };
     let bound = ssa.sam().explicit(&explicit).await;
@@ -164,6 +169,11 @@ async fn collected(
         issue(ssa, tx, &sad, &token, &asked.person, now).await
     })?;
     Ok(granted(sad, bound.sign_until, now))
+}
+
+/// Whether a text has the form of a one-time code: six digits of an app, or eight that were sent.
+fn is_code(text: &SecretBytes) -> bool {
+    matches!(text.len(), 6 | 8) && text.expose().iter().all(u8::is_ascii_digit)
 }
 
 /// Stores a new SAD.

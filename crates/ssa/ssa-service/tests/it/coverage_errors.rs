@@ -155,6 +155,10 @@ async fn authorizations(listener: &mut Listener<'_>, service: &str) {
         ("numSignatures", json!("1")),
         ("numSignatures", json!(0)),
         ("numSignatures", json!(20_000)),
+        (
+            "authData",
+            json!([{ "id": "PIN", "value": "guess" }, { "id": "OTP", "value": "12345" }]),
+        ),
     ] {
         let body = with(&good, member, value);
         listener.bearer(method, service, body).await;

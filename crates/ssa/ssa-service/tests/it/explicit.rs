@@ -241,6 +241,27 @@ async fn faults_have_the_words_of_each_version_and_authorize_nothing() {
             );
             stack.sam.with(|s| s.explicit = 0);
         }
+        // What can't be a code is said to be none, whatever the PIN is, and costs no try.
+        for (pin, otp) in [
+            ("secret pin", "12345"),
+            ("guess", "abcdef"),
+            ("guess", "1234567"),
+        ] {
+            for (version, code, words) in [
+                (1, "invalid_otp", "The OTP is invalid"),
+                (
+                    2,
+                    "invalid_authentication_data",
+                    "The authentication data is invalid",
+                ),
+            ] {
+                let body = wrong(version == 2, pin, otp);
+                let method = "credentials/authorize";
+                let told = call(&stack, version, method, &token, &body).await.told();
+                assert_eq!(told, (400, code.to_owned(), words.to_owned()), "{otp}");
+            }
+        }
+        assert_eq!(stack.sam.with(|s| s.explicit), 0);
         for _ in 0..5 {
             call(
                 &stack,

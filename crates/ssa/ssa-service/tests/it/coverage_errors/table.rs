@@ -48,6 +48,7 @@ pub const TABLE: &[(&str, &[&str])] = &[
             "Invalid value for parameter numSignatures",
             "Numbers of signatures is too high",
             "400 invalid_authentication_data: The authentication data is invalid|400 invalid_pin: The PIN or the OTP is invalid",
+            "|400 invalid_otp: The OTP is invalid",
             "Credential locked|PIN locked",
             "Invalid certificate status",
         ],
