@@ -86,7 +86,7 @@ impl Files {
     }
 
     /// Path and SHA-256 (base64url) of everything static that a page loads, pages included.
-    fn digests(&self, pages: BTreeMap<String, String>) -> BTreeMap<String, String> {
+    pub(crate) fn digests(&self, pages: BTreeMap<String, String>) -> BTreeMap<String, String> {
         let digest = |text: &str| sha256(&[text.as_bytes()]).to_string();
         let mut all: BTreeMap<String, String> = self
             .0
