@@ -487,7 +487,7 @@ mod tests {
             std::fs::write(&path, above).unwrap();
             let config: Config = FilesRead::default().load(&path).unwrap();
             assert_eq!(config.policy.ceiling, Level::Two);
-            let begun = settings(config, &mut FilesRead::default(), SystemClock.now());
+            let begun = settings(config, &mut FilesRead::default());
             assert_eq!(begun.is_ok(), begins, "{measure}");
         }
         std::fs::write(&path, &text).unwrap();

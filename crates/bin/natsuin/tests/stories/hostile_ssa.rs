@@ -12,7 +12,7 @@ use axum::routing::post;
 use core_types::bytes::b64u;
 use core_types::clock::SystemClock;
 use core_types::random::SystemRandom;
-use core_types::{Digest32, KeyAlg, Level, Random as _, SecretBytes, TenantId, VoucherId, sha256};
+use core_types::{Digest32, KeyAlg, Level, Random as _, SecretBytes, TenantId, sha256};
 use dev_ca::Ra;
 use jose::SealKey;
 use natsuin::agent::Agent;
@@ -23,7 +23,7 @@ use sam_api::ssa::{
     KeyInfo, KeyState, Keys, KeysRequest, RequestState, Stop, StopRequest, Voucher, VoucherRequest,
     Wish,
 };
-use sap::enrol::{Invite, Subject};
+use sap::enrol::Invite;
 use sap::manage::NoticeEffect;
 use sap::messages::{Approve, ApproveRequest, BringNotice, NoticeRequest, Open, OpenRequest};
 use sap::proof::Method as How;

@@ -201,14 +201,8 @@ async fn a_model_whose_compromise_becomes_known_signs_no_more_above_level_one() 
             node: "sam-4".into(),
             ..world.config.clone()
         };
-        let revoked = SamConfig {
-            attesters: trusting(&good, &["REVOKED"]),
-            node: "sam-3".into(),
-            ..lenient.clone()
-        };
-        let later = world.node_with(revoked).await;
         let mut world = world;
-        world.sam = world.node_with(lenient).await;
+        world.go_on_with(lenient).await;
         publish(&world, &good, (8, FAR), &["REVOKED"]);
         let later = world.node("sam-3").await;
         for (signer, requirement) in [
