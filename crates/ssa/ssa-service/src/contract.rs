@@ -87,6 +87,11 @@ pub struct ClientSettings {
     /// doesn't say so itself. The signer sees it with the list.
     #[serde(skip_serializing_if = "is_zero")]
     pub renew_seconds: u32,
+    /// Is read leniently: texts that are numbers, names of version 1 in version 2 and the like ([`csc_types::habits`]), and JSON or parameters
+    /// in the address at `oauth2/token`. What it may do, and what is checked of it, stays the same. Not for clients that sign requests or are
+    /// under FAPI.
+    #[serde(skip_serializing_if = "is_false")]
+    pub lenient: bool,
     /// Has no browser for its users: `credentials/authorize` puts its requests into their portal, to be decided there.
     pub out_of_band: bool,
     /// Seconds, 60 to 86400, for which such a request waits; 0 = an hour. Its signer sees until when. The act itself is made when they open
@@ -187,6 +192,10 @@ impl ClientSettings {
             (
                 "wait_seconds",
                 self.wait_seconds == 0 || waiting::BOUNDS.contains(&self.wait_seconds),
+            ),
+            (
+                "lenient",
+                !(self.lenient && (self.fapi || self.signed_requests)),
             ),
             (
                 "response_uris",
@@ -418,6 +427,11 @@ mod tests {
             let found = fault(&|s| s.wait_seconds = seconds);
             assert_eq!(found, (!good).then_some("wait_seconds"), "{seconds}");
         }
+        assert_eq!(fault(&|s| s.lenient = true), None);
+        let strict = fault(&|s| (s.lenient, s.fapi) = (true, true));
+        assert_eq!(strict, Some("lenient"));
+        let strict = fault(&|s| (s.lenient, s.signed_requests) = (true, true));
+        assert_eq!(strict, Some("lenient"));
         let hooks = "https://app.example/done?a=b";
         assert_eq!(fault(&|s| s.response_uris = text(hooks)), None);
         for bad in [

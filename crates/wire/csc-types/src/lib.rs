@@ -2,7 +2,8 @@
 //!
 //! Requests are written by `Serialize` or `to_pairs` and read by `parse`, which answers with the error the
 //! specification prescribes. Answers implement both serde directions. Reading is tolerant where real clients
-//! need it: `null` and `""` mean absent for optional members, unknown members are ignored.
+//! need it: `null` and `""` mean absent for optional members, unknown members are ignored. What more some of them need is put into
+//! the words of the specification before it is read ([`habits`]), for those whose operator allows it.
 //!
 //! Pure data: no I/O, no clock, no keys. Must never know the SAM, the signing protocol or any store.
 
@@ -14,6 +15,7 @@ pub mod credentials;
 pub mod details;
 pub mod error;
 pub mod extend;
+pub mod habits;
 pub mod info;
 mod lenient;
 pub mod login;

@@ -16,7 +16,7 @@ use crate::tokens::{self, SERVICE_LIFE, Scope, Token};
 use crate::users::{Login, LoginOutcome};
 use crate::{Ssa, crypt};
 
-const METHOD: &str = "auth/login";
+pub(super) const METHOD: &str = "auth/login";
 /// Digits of the one-time code behind the password.
 const CODE: usize = 6;
 /// What grants that began here are called: refresh tokens of the token endpoint want their client, which nobody is here.

@@ -1,6 +1,7 @@
 //! The CSC API: one core, and versions 1.0.4 and 2 (2.0.0.2 to 2.2.0.0) as two thin mappings.
 
 mod authorize;
+mod body;
 mod codes;
 mod create;
 mod credentials;
@@ -22,7 +23,7 @@ use std::convert::Infallible;
 use audit_log::Event;
 use axum::Json;
 use axum::Router;
-use axum::body::{Body, Bytes, HttpBody as _};
+use axum::body::{Body, Bytes};
 use axum::extract::{FromRequestParts, OriginalUri, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
@@ -36,7 +37,6 @@ use csc_types::{
 };
 use serde::Serialize;
 use serde_json::Value;
-use service_kit::is_no_room;
 use store_kit::{StoreError, transaction};
 
 use crate::Ssa;
@@ -45,14 +45,10 @@ use crate::clients::{self, Client};
 use crate::limits::{Origin, Wait};
 use crate::oauth::{Refused, dpop, shown};
 use crate::tokens::{self, Holder, Token};
+use body::{is_json, whole};
 use refusals::Fault;
 pub(crate) use sign::signed;
 pub use sign_doc::WORKER_ANSWER;
-
-/// Longest body in bytes: 10,000 SHA-512 digests in base64 are less than 1 MB.
-const LIMIT: usize = 2 << 20;
-/// Of it, what is read before anybody is known.
-const SMALL: usize = 64 << 10;
 
 /// A method as both versions serve it. `$shape` makes an answer of version 1 of one of version 2 and of the request's body.
 macro_rules! methods {
@@ -399,49 +395,6 @@ fn authorization(headers: &HeaderMap) -> Result<Option<&HeaderValue>, CscError> 
 async fn lookup(ssa: &Ssa, text: &SecretText) -> Result<Option<Token>, StoreError> {
     let mut tx = ssa.store().read("token").await?;
     tokens::find(&mut tx, text).await
-}
-
-/// The whole body, if it isn't too long, and is JSON as far as its sender says; of whoever shows no token that was issued here,
-/// little.
-async fn whole(ssa: &Ssa, call: &Call, body: Body) -> Result<Bytes, Fault> {
-    let small = body.size_hint().upper().is_some_and(|n| n <= SMALL as u64);
-    let known = small || shows_token(ssa, call).await?;
-    let limit = if known { LIMIT } else { SMALL };
-    let read = axum::body::to_bytes(body, limit).await;
-    let bytes = match read {
-        Ok(bytes) => bytes,
-        Err(error) if is_no_room(&error) => return Err(Fault::full()),
-        Err(_) if !known && matches!(presented(call), Ok(Some(_))) => {
-            return Err(by_nobody(ssa, CscError::InvalidToken).await);
-        }
-        Err(_) => return Err(CscError::BodyTooLarge.into()),
-    };
-    if !bytes.is_empty() {
-        is_json(&call.headers)?;
-    }
-    Ok(bytes)
-}
-
-async fn shows_token(ssa: &Ssa, call: &Call) -> Result<bool, StoreError> {
-    match presented(call) {
-        Ok(Some((_, text))) => Ok(lookup(ssa, &text).await?.is_some()),
-        Ok(None) | Err(_) => Ok(false),
-    }
-}
-
-/// `Content-Type`, of which there is one at most: JSON with whatever parameters. Some clients don't say.
-fn is_json(headers: &HeaderMap) -> Result<(), CscError> {
-    let mut all = headers.get_all(header::CONTENT_TYPE).iter();
-    let Some(value) = all.next() else {
-        return Ok(());
-    };
-    let text = value.to_str().unwrap_or_default();
-    let kind = text.split(';').next().unwrap_or_default().trim();
-    let json = kind.eq_ignore_ascii_case("application/json");
-    match json && all.next().is_none() {
-        true => Ok(()),
-        false => Err(CscError::MediaType),
-    }
 }
 
 fn answer(outcome: Result<impl Told, Fault>) -> Response {

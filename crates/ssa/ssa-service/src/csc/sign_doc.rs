@@ -3,8 +3,10 @@
 
 use std::time::Duration;
 
-use axum::body::Body;
-use csc_types::{CscError, SignDocRequest, SignDocResponse, WorkerRefusal, WorkerRequest};
+use axum::body::{Body, Bytes};
+use csc_types::{
+    CscError, SignDocRequest, SignDocResponse, WorkerRefusal, WorkerRequest, habits,
+};
 use service_kit::{CallError, is_no_room};
 
 use super::refusals::Fault;
@@ -69,6 +71,11 @@ async fn attempt(
         false => CscError::BodyTooLarge.into(),
     })?;
     is_json(&call.headers)?;
+    let meant = match bearer.client.settings.lenient {
+        true => habits::body(&body, call.v1),
+        false => None,
+    };
+    let body = meant.map_or(body, Bytes::from);
     let asked = SignDocRequest::parse(&body)?;
     let token = bearer.text.clone();
     let (right, _, facts, _) = authority(ssa, bearer, asked.sad.as_ref()).await?;

@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{Extensions, HeaderMap, HeaderValue, StatusCode, header};
@@ -204,14 +204,23 @@ fn never_cached(mut response: Response) -> Response {
     response
 }
 
-/// Reads a form body.
-async fn form(body: Body, limit: usize) -> Result<crate::flow::Pairs, Refused> {
+/// Reads a body.
+async fn read(body: Body, limit: usize) -> Result<Bytes, Refused> {
     let bytes = axum::body::to_bytes(body, limit).await;
-    let bytes = bytes.map_err(|error| match is_no_room(&error) {
+    bytes.map_err(|error| match is_no_room(&error) {
         true => Refused::Full,
         false => OAuthError::Invalid("body").into(),
-    })?;
-    Ok(url::form_urlencoded::parse(&bytes).into_owned().collect())
+    })
+}
+
+/// Reads a form body.
+async fn form(body: Body, limit: usize) -> Result<crate::flow::Pairs, Refused> {
+    Ok(pairs_of(&read(body, limit).await?))
+}
+
+/// The pairs of a form or a query.
+fn pairs_of(text: &[u8]) -> crate::flow::Pairs {
+    url::form_urlencoded::parse(text).into_owned().collect()
 }
 
 /// Parameters of a list of pairs, each at most once.

@@ -1,7 +1,7 @@
 //! Signed authorization requests (RFC 9101): what stands inside counts, what stands beside doesn't.
 
 use core_types::UnixTime;
-use csc_types::{OAuthError, Params};
+use csc_types::{OAuthError, Params, habits};
 use jose::ForeignJws;
 use serde_json::Value;
 use store_kit::transaction;
@@ -19,7 +19,8 @@ const LONGEST: i64 = 3600;
 /// Members that speak about the object itself.
 const OWN: [&str; 7] = ["iss", "aud", "exp", "nbf", "iat", "jti", "sub"];
 
-/// The parameters of a request: those of its object if it has one, and of nothing else then.
+/// The parameters of a request: those of its object if it has one, and of nothing else then. What is signed is read as it stands, by whichever
+/// contract.
 ///
 /// # Errors
 /// [`OAuthError::InvalidRequestObject`]; also when the client has to sign its requests and didn't.
@@ -29,7 +30,10 @@ pub(super) async fn unwrap(ssa: &Ssa, client: &Client, pairs: Pairs) -> Result<P
         if client.settings.signed_requests {
             return Err(OAuthError::InvalidRequestObject.into());
         }
-        return Ok(pairs);
+        return Ok(match client.settings.lenient {
+            true => habits::parameters(pairs),
+            false => pairs,
+        });
     };
     const BAD: OAuthError = OAuthError::InvalidRequestObject;
     let jws = ForeignJws::read(object).map_err(|_| BAD)?;

@@ -3,26 +3,28 @@
 use audit_log::Event;
 use axum::Json;
 use axum::body::Body;
-use axum::extract::State;
-use axum::http::Method;
+use axum::extract::{RawQuery, State};
+use axum::http::{Method, header};
 use axum::response::{IntoResponse as _, Response};
 use core_types::bytes::b64u;
 use core_types::{ClientId, Digest32, UnixTime, sha256};
 use csc_types::{
-    ClientAuth, Grant, OAuthError, SecretText, SignatureAuthorization, TokenRequest, TokenResponse,
-    create, details, v1,
+    ClientAuth, Grant, OAuthError, Params, SecretText, SignatureAuthorization, TokenRequest,
+    TokenResponse, create, details, habits, v1,
 };
 use sam_api::Refusal;
 use sam_api::ssa::{BindRequest, RequestState, StatusRequest};
 use service_kit::CallError;
 use store_kit::{StoreError, transaction};
 
+use super::pushed::CREDENTIALS;
 use super::{
-    FORM_LIMIT, Refused, Sender, client_auth, device, dpop, form, never_cached, params, refreshing,
+    FORM_LIMIT, Refused, Sender, client_auth, device, dpop, never_cached, pairs_of, params, read,
+    refreshing,
 };
 use crate::certificates::thumbprint;
 use crate::clients::Client;
-use crate::flow::{self, Code};
+use crate::flow::{self, Code, Pairs};
 use crate::refresh::{self, Refresh};
 use crate::tokens::{self, Holder, KeyFacts, SERVICE_LIFE, Scope, Token};
 use crate::{Ssa, crypt};
@@ -30,16 +32,34 @@ use crate::{Ssa, crypt};
 /// Life of a token for `credentials/create` or `credentials/delete` in seconds.
 const TELLING_LIFE: i64 = 300;
 
-pub(super) async fn token(State(ssa): State<Ssa>, sender: Sender, body: Body) -> Response {
-    match exchange(&ssa, &sender, body).await {
+pub(super) async fn token(
+    State(ssa): State<Ssa>,
+    sender: Sender,
+    RawQuery(query): RawQuery,
+    body: Body,
+) -> Response {
+    match exchange(&ssa, &sender, query.as_deref(), body).await {
         Ok(answer) => never_cached(Json(answer).into_response()),
         Err(refused) => refused.answer(client_auth::used_basic(&sender.headers)),
     }
 }
 
-async fn exchange(ssa: &Ssa, sender: &Sender, body: Body) -> Result<TokenResponse, Refused> {
-    let given = params(&form(body, FORM_LIMIT).await?)?;
-    let client = client_auth::authenticate(ssa, sender, ClientAuth::read(&given)).await?;
+async fn exchange(
+    ssa: &Ssa,
+    sender: &Sender,
+    query: Option<&str>,
+    body: Body,
+) -> Result<TokenResponse, Refused> {
+    let (pairs, is_form) = sent(sender, query, body).await?;
+    // Details say nothing about who sends them, and their contract how they are read.
+    let others = pairs.iter().filter(|(name, _)| name != DETAILS);
+    let named = Params::from_pairs(others.cloned())?;
+    let client = client_auth::authenticate(ssa, sender, ClientAuth::read(&named)).await?;
+    let given = match client.settings.lenient {
+        true => params(&habits::token_parameters(pairs))?,
+        false if is_form => params(&pairs)?,
+        false => return Err(OAuthError::Missing("grant_type").into()),
+    };
     let request = TokenRequest::parse(&given)?;
     let holder = holder(ssa, sender, &client).await?;
     let (code, redirect_uri, code_verifier) = match request.grant {
@@ -109,6 +129,30 @@ async fn exchange(ssa: &Ssa, sender: &Sender, body: Body) -> Result<TokenRespons
         Err(refused) => return Err(refused.into()),
     };
     redeemed(ssa, &client, &code, holder).await
+}
+
+const DETAILS: &str = "authorization_details";
+
+/// What was sent, and whether it is a form, as RFC 6749 has it. Some send JSON, and some all but their secret in the address; a secret isn't
+/// taken from there, where others on the way write it down.
+async fn sent(sender: &Sender, query: Option<&str>, body: Body) -> Result<(Pairs, bool), Refused> {
+    let body = read(body, FORM_LIMIT).await?;
+    let kind = sender.headers.get(header::CONTENT_TYPE);
+    let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    if kind.eq_ignore_ascii_case("application/json") && body.trim_ascii().starts_with(b"{") {
+        let pairs = habits::json_parameters(&body).ok_or(OAuthError::Invalid("body"))?;
+        return Ok((pairs, false));
+    }
+    let proves = sender.headers.contains_key(header::AUTHORIZATION);
+    match query {
+        Some(query) if body.is_empty() && proves => {
+            let mut pairs = pairs_of(query.as_bytes());
+            pairs.retain(|(name, _)| name == "client_id" || !CREDENTIALS.contains(&name.as_str()));
+            Ok((pairs, false))
+        }
+        _ => Ok((pairs_of(&body), true)),
+    }
 }
 
 /// Who alone may use the tokens of this request: whoever proved a key in it, or holds the key of the certificate that it was
