@@ -32,6 +32,7 @@ const STYLES: [(&str, &str); 3] = [
 /// - Numbers and truth values as texts.
 /// - Percent-encoded base64 of hashes.
 /// - In version 2: the names of version 1 for hashes, their algorithm, `PIN` and `OTP`; and members in other styles.
+/// - A wish for validation data, which nobody here has, counts as none.
 ///
 /// A member that is there by its right name counts, whatever stands beside it.
 pub fn body(bytes: &[u8], v1: bool) -> Option<Vec<u8>> {
@@ -45,6 +46,12 @@ pub fn body(bytes: &[u8], v1: bool) -> Option<Vec<u8>> {
     }
     for name in FLAGS {
         changed |= flag(&mut members, name);
+    }
+    for name in ["returnValidationInfo", "returnValidationInformation"] {
+        if members.get(name) == Some(&Value::Bool(true)) {
+            members.remove(name);
+            changed = true;
+        }
     }
     for name in ["hash", "hashes"] {
         changed |= members.get_mut(name).is_some_and(decode_all);
@@ -283,7 +290,7 @@ mod tests {
         }
         // In version 1 they are its own.
         assert_eq!(read(&json!({ "hash": ["a"], "PIN": "1" }), true), None);
-        let digests = json!({ "documentDigests": [{ "hashes": ["a%3D"] }] });
+        let digests = json!({ "returnValidationInfo": "true", "documentDigests": [{ "hashes": ["a%3D"] }] });
         let meant = json!({ "documentDigests": [{ "hashes": ["a="] }] });
         assert_eq!(read(&digests, false), Some(meant));
     }

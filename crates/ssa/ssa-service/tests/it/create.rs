@@ -54,8 +54,8 @@ fn invited(stack: &Stack) -> (Invite, String) {
     }
 }
 
-/// The person makes the key on the SIC page.
-fn enrol(stack: &Stack, key: &str) -> String {
+/// The person makes the key on the SIC page; answers where that goes back to.
+pub fn enrol(stack: &Stack, key: &str) -> String {
     let (invite, back) = invited(stack);
     let id = KeyId::parse(key).unwrap();
     let mut info = key_info(&id, invite.keys[0], &invite.subject.common_name);
@@ -80,7 +80,7 @@ fn enrol(stack: &Stack, key: &str) -> String {
 }
 
 /// As far as the SIC page.
-async fn at_sic(browser: &mut Browser<'_>, form: &Form, login: &str) -> Answer {
+pub async fn at_sic(browser: &mut Browser<'_>, form: &Form, login: &str) -> Answer {
     let page = browser.authorize(form).await;
     let page = browser.log_in_here(&page, login).await;
     answer(browser, &page, "yes").await

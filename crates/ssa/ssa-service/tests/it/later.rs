@@ -25,7 +25,7 @@ async fn begin(stack: &Stack, token: &str, members: &Value) -> Answer {
 }
 
 /// Waits until whoever works on the only call has written down how far it is.
-async fn worked(stack: &Stack) {
+pub async fn worked(stack: &Stack) {
     until("the call's first step", async || {
         let mut tx = stack.store.read("later").await.unwrap();
         let row = tx.fetch_one(sql("SELECT version FROM ssa_later")).await;

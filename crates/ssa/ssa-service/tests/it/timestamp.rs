@@ -11,7 +11,7 @@ use dev_ca::{DevCa, Urls};
 use pki::cms::SignedData;
 use pki::tsp::TstInfo;
 use serde_json::{Value, json};
-use ssa_service::TimeStamper;
+use ssa_service::{Config, TimeStamper};
 
 use crate::web::{Answer, Stack, hash, stacks, stacks_with};
 
@@ -25,6 +25,14 @@ async fn call(stack: &Stack, version: u8, token: &str, body: &Value) -> Answer {
 
 /// Stacks that ask these authorities, which belong to one CA.
 async fn with_authorities(urls: &[&str]) -> (tempfile::TempDir, Vec<Stack>) {
+    stamping(urls, |_| {}).await
+}
+
+/// The same with other settings.
+pub async fn stamping(
+    urls: &[&str],
+    set: impl Fn(&mut Config),
+) -> (tempfile::TempDir, Vec<Stack>) {
     let dir = tempfile::tempdir().unwrap();
     let anchors = Arc::new(Mutex::new(Vec::new()));
     let mut ready = Vec::new();
@@ -45,6 +53,7 @@ async fn with_authorities(urls: &[&str]) -> (tempfile::TempDir, Vec<Stack>) {
         anchors.lock().unwrap().push(ca.root().der().to_vec());
     }
     let stacks = stacks_with(|config| {
+        set(config);
         config.time_stampers = urls
             .iter()
             .map(|url| TimeStamper {

@@ -18,10 +18,10 @@ use crate::fake::client_id;
 use crate::web::{Answer, BASE, Browser, REDIRECT, Stack, encode, service_request};
 
 /// A key of a client.
-struct Key(EcdsaKeyPair);
+pub struct Key(EcdsaKeyPair);
 
 impl Key {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self(EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap())
     }
 
@@ -58,7 +58,13 @@ impl Key {
     }
 
     /// A good proof for a POST to `path`.
-    fn good_proof(&self, stack: &Stack, path: &str, token: Option<&str>, jti: &str) -> String {
+    pub fn good_proof(
+        &self,
+        stack: &Stack,
+        path: &str,
+        token: Option<&str>,
+        jti: &str,
+    ) -> String {
         let mut claims = json!({ "htm": "POST", "htu": format!("{BASE}{path}"), "jti": jti, "iat": stack.clock.now() });
         if let Some(token) = token {
             claims["ath"] = json!(b64u(sha256(&[token.as_bytes()]).0));

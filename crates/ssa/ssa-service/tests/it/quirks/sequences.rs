@@ -1,5 +1,6 @@
 //! What some clients say from their first call to their last, word for word where a word matters. By whose name they go stands in
-//! `docs/api/clients.md`; the one thing that all of them had to learn is PKCE, which version 1 doesn't have.
+//! `docs/api/clients.md`; the one thing that all of them had to learn is PKCE, which version 1 doesn't have. More of them stand in
+//! `sequences_v1.rs` and `sequences_v2.rs`.
 
 use axum::http::StatusCode;
 use core_types::HashAlg;
@@ -16,9 +17,9 @@ use crate::web::{
     stacks_with, until, with,
 };
 
-const P256: &str = "1.2.840.10045.4.3.2";
+pub(super) const P256: &str = "1.2.840.10045.4.3.2";
 
-async fn call(stack: &Stack, path: &str, authorization: &str, body: &Value) -> Answer {
+pub(super) async fn call(stack: &Stack, path: &str, authorization: &str, body: &Value) -> Answer {
     let headers = [
         ("authorization", authorization),
         ("content-type", "application/json; charset=utf-8"),
@@ -34,7 +35,7 @@ async fn call(stack: &Stack, path: &str, authorization: &str, body: &Value) -> A
 }
 
 /// The parameters that all of them send.
-fn request(scope: &str) -> Form {
+pub(super) fn request(scope: &str) -> Form {
     let pairs = [
         ("response_type", "code"),
         ("client_id", "app"),
@@ -47,7 +48,7 @@ fn request(scope: &str) -> Form {
     pairs.map(|(name, value)| (name, value.to_owned())).into()
 }
 
-async fn token(stack: &Stack, code: &str, more: &[(&str, &str)]) -> Value {
+pub(super) async fn token(stack: &Stack, code: &str, more: &[(&str, &str)]) -> Value {
     let mut form = vec![
         ("grant_type", "authorization_code"),
         ("code", code),
