@@ -2,13 +2,17 @@
 //!
 //! Cases that need something which wasn't given (a token, a key, its secrets) are reported as not tested, never as good.
 
+mod approval;
+mod codes;
 mod known;
 mod oauth;
 mod offered;
+mod person;
 mod signing;
 mod value;
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use csc_types::SecretText;
 use serde::Serialize;
@@ -17,6 +21,8 @@ use serde_json::{Value, json};
 use crate::error::ClientError;
 use crate::plain::{Answer, Proof, Service};
 use crate::version::Version;
+use oauth::Server;
+pub use person::{Brought, Errand, Person};
 
 /// What a case is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -69,7 +75,7 @@ pub struct Case {
 /// What the checker may use beside the address.
 #[derive(Debug, Clone, Default)]
 pub struct Means {
-    /// A token of scope `service`.
+    /// A token of scope `service`; without one, that of the login is used, if there is somebody who logs in.
     pub token: Option<SecretText>,
     /// One of another user.
     pub other: Option<SecretText>,
@@ -77,11 +83,13 @@ pub struct Means {
     pub credential: Option<String>,
     /// PIN and one-time code, for a credential in explicit mode. They are used once, and a signature over random bytes is made.
     pub secrets: Option<(SecretText, SecretText)>,
-    /// SHA-256 to have signed with them.
+    /// Name and password for `auth/login`, as they go into its header. They are used once.
+    pub login: Option<(String, SecretText)>,
+    /// SHA-256 to have signed, of something random: what has to be unknown to others is drawn from it too.
     pub hash: Vec<u8>,
     /// Signature algorithm, one of `key.algo`; without one the first that goes with SHA-256.
     pub sign_algo: Option<String>,
-    /// A client of the authorization server. Nobody is sent to a browser with it.
+    /// A client of the authorization server. Nobody but a [`Person`] is sent to a browser with it.
     pub client: Option<ClientMeans>,
 }
 
@@ -96,23 +104,31 @@ pub struct ClientMeans {
     pub redirect_uri: String,
 }
 
-/// Tries everything that can be tried with these means.
+/// Tries everything that can be tried with these means, and with the codes that this person brings.
 ///
 /// # Errors
 /// When the service gives no answer at all.
-pub async fn check(service: &Service, means: &Means) -> Result<Vec<Case>, ClientError> {
+pub async fn check<'s>(
+    service: &'s Service,
+    means: &Means,
+    person: Option<&'s mut (dyn Person + 's)>,
+) -> Result<Vec<Case>, ClientError> {
     let mut run = Run {
         service,
         cases: Vec::new(),
+        person,
+        server: None,
+        token: None,
+        drawn: 0,
     };
     let info = run.open_to_all().await?;
     run.strangers(&info).await?;
     run.oauth(&info, means).await;
-    run.logins(&info).await?;
-    match &means.token {
+    run.logins(&info, means).await?;
+    match means.token.clone().or(run.token.take()) {
         Some(token) => {
-            run.known(token, means).await?;
-            run.offered(&info, Proof::Bearer(token)).await?;
+            run.known(&info, &token, means).await?;
+            run.offered(&info, Proof::Bearer(&token)).await?;
         }
         None => {
             run.skip_known();
@@ -126,6 +142,13 @@ pub async fn check(service: &Service, means: &Means) -> Result<Vec<Case>, Client
 struct Run<'s> {
     service: &'s Service,
     cases: Vec<Case>,
+    person: Option<&'s mut (dyn Person + 's)>,
+    /// The authorization server, once it is known to answer.
+    server: Option<Arc<Server>>,
+    /// What a login brought.
+    token: Option<SecretText>,
+    /// What was drawn so far.
+    drawn: u32,
 }
 
 impl Run<'_> {
@@ -146,6 +169,13 @@ impl Run<'_> {
             kind,
             outcome,
         });
+    }
+
+    /// Names cases that weren't tried.
+    fn skip_all(&mut self, cases: &[(&'static str, &'static str, Kind)], needs: &'static str) {
+        for &(name, clause, kind) in cases {
+            self.skip(name, clause, kind, needs);
+        }
     }
 
     fn skip(

@@ -9,24 +9,23 @@ use crate::plain::Proof;
 use crate::version::Version;
 
 pub(super) const WRONG_SAD: &str = "another user's SAD is refused";
+const OF_A_CREDENTIAL: [(&str, &str, Kind); 2] = [
+    ("credentials/info", "11.7", Kind::Positive),
+    ("another user's credential", "11.7", Kind::WrongUser),
+];
 
 impl Run<'_> {
     pub(super) fn skip_known(&mut self) {
-        for (name, clause, kind) in [
-            ("credentials/list", "11.6", Kind::Positive),
-            ("credentials/info", "11.7", Kind::Positive),
-            ("another user's credential", "11.7", Kind::WrongUser),
-            ("authorize and sign", "11.8", Kind::Positive),
-            (WRONG_SAD, "8.1", Kind::WrongUser),
-            ("a SAD works once", "8.1", Kind::Replay),
-        ] {
-            self.skip(name, clause, kind, "a token");
-        }
+        let first = ("credentials/list", "11.6", Kind::Positive);
+        self.skip_all(&[first], "a token");
+        self.skip_all(&OF_A_CREDENTIAL, "a token");
+        self.skip_signing("a token");
     }
 
     /// What a person's token opens.
     pub(super) async fn known(
         &mut self,
+        info: &Value,
         token: &SecretText,
         means: &Means,
     ) -> Result<(), ClientError> {
@@ -72,15 +71,8 @@ impl Run<'_> {
             self.judge(name, "11.7", Negative, refusal(&answer, &[400]));
         }
         let Some(id) = &means.credential else {
-            for (name, clause, kind) in [
-                ("credentials/info", "11.7", Positive),
-                ("another user's credential", "11.7", WrongUser),
-                ("authorize and sign", "11.8", Positive),
-                (WRONG_SAD, "8.1", WrongUser),
-                ("a SAD works once", "8.1", Kind::Replay),
-            ] {
-                self.skip(name, clause, kind, "a credential");
-            }
+            self.skip_all(&OF_A_CREDENTIAL, "a credential");
+            self.skip_signing("a credential");
             return Ok(());
         };
         let all = json!({ "credentialID": id, "certificates": "chain", "certInfo": true, "authInfo": true });
@@ -127,19 +119,15 @@ impl Run<'_> {
         self.certificates(&seen);
         self.unauthorized(bearer, id, &seen).await?;
         self.wrongly_authorized(bearer, id).await?;
-        match &means.secrets {
-            Some(_) => self.signing(token, id, &seen, means).await?,
-            None => {
-                for (name, clause, kind) in [
-                    ("authorize and sign", "11.8", Positive),
-                    (WRONG_SAD, "8.1", WrongUser),
-                    ("a SAD works once", "8.1", Kind::Replay),
-                ] {
-                    self.skip(name, clause, kind, "PIN and one-time code");
-                }
+        let mode = mode(&seen, self.service.version());
+        match (mode == "oauth2code", &means.secrets) {
+            (true, _) => self.approved(info, token, (id.as_str(), &seen), means).await,
+            (false, Some(_)) => self.signing(token, id, &seen, means).await,
+            (false, None) => {
+                self.skip_signing("PIN and one-time code");
+                Ok(())
             }
         }
-        Ok(())
     }
 
     /// What the credential says about itself, against its certificate.
@@ -175,6 +163,15 @@ impl Run<'_> {
     }
 }
 
+/// How signatures with a credential are authorized; empty if it doesn't say.
+fn mode(seen: &Value, version: Version) -> &str {
+    let mode = match version {
+        Version::V1 => &seen["authMode"],
+        Version::V2 => &seen["auth"]["mode"],
+    };
+    mode.as_str().unwrap_or_default()
+}
+
 fn credential(seen: &Value, version: Version) -> Option<String> {
     let key = &seen["key"];
     let status = key["status"].as_str();
@@ -194,11 +191,7 @@ fn credential(seen: &Value, version: Version) -> Option<String> {
     if !matches!(seen["SCAL"].as_str(), None | Some("1" | "2")) {
         faults.push("SCAL");
     }
-    let mode = match version {
-        Version::V1 => &seen["authMode"],
-        Version::V2 => &seen["auth"]["mode"],
-    };
-    if !mode.is_string() {
+    if mode(seen, version).is_empty() {
         faults.push("the authorization mode");
     }
     let chain = seen["cert"]["certificates"].as_array();

@@ -2,11 +2,14 @@
 
 mod asked;
 
+use std::sync::Arc;
+
 use asked::{Came, came, request, without_pkce};
 use csc_types::{Info, SecretText, ServerMetadata};
 use serde_json::Value;
 use url::Url;
 
+use super::codes::WITH_A_PERSON;
 use super::{ClientMeans, Kind, Means, Run, refusal};
 use crate::discover::{
     Authority, Endpoints, announced_endpoints, authority, fixed_endpoints, metadata_urls,
@@ -21,8 +24,8 @@ const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
 const STATE: &str = "state-of-a-check";
 const STRANGER: &str = "no-client-of-yours";
 const ELSEWHERE: &str = "https://elsewhere.invalid/callback";
-const AUTHORIZE: &str = "8.2.2";
-const TOKEN: &str = "8.2.4";
+pub(super) const AUTHORIZE: &str = "8.2.2";
+pub(super) const TOKEN: &str = "8.2.4";
 
 /// The cases that need a registered client, for when there is none.
 const WITH_A_CLIENT: [(&str, &str, Kind); 14] = [
@@ -56,16 +59,16 @@ const REDIRECT: &str = "an unknown redirect_uri isn't followed";
 const BACK: &str = "a refusal brings state back, and iss if it is announced";
 /// RFC 7009 calls it done, the table of the specification an error.
 const REVOKE: &str = "to revoke an unknown token is done, or refused";
-const ONCE: &str = "a code works once";
 const METADATA: &str = "the authorization server's metadata are its own";
 const ANSWERS: &str = "the authorization server answers every request";
 /// What a client without a shared secret lacks here.
-const AUTHENTICATED: &str = "a client that this program can authenticate";
+pub(super) const AUTHENTICATED: &str = "a client that this program can authenticate";
 
 /// An authorization server and what it says about itself.
-struct Server {
-    endpoints: Endpoints,
-    revoke: Option<Url>,
+#[derive(Debug)]
+pub(super) struct Server {
+    pub(super) endpoints: Endpoints,
+    pub(super) revoke: Option<Url>,
 }
 
 impl Run<'_> {
@@ -75,15 +78,22 @@ impl Run<'_> {
             self.skip_oauth("an authorization server");
             return;
         };
-        let ended = self.requests(&server, means).await.err();
+        let server = Arc::new(server);
+        let ended = self.requests(&server, info, means).await.err();
         let (silent, fault) = (ended.is_some(), ended.map(|e| e.to_string()));
         self.judge(ANSWERS, "8.2", Kind::Positive, fault);
-        if silent {
-            self.skip_oauth("an authorization server that answers");
+        match silent {
+            true => self.skip_oauth("an authorization server that answers"),
+            false => self.server = Some(server),
         }
     }
 
-    async fn requests(&mut self, server: &Server, means: &Means) -> Result<(), ClientError> {
+    async fn requests(
+        &mut self,
+        server: &Server,
+        info: &Value,
+        means: &Means,
+    ) -> Result<(), ClientError> {
         let form = [
             ("grant_type", "authorization_code"),
             ("code", "invented"),
@@ -112,15 +122,14 @@ impl Run<'_> {
                 self.tokens(server, client).await?;
                 self.authorizations(server, client).await?;
                 self.pushed(server, client).await?;
+                self.codes(server, info, client, means).await
             }
             None => {
-                for (name, clause, kind) in WITH_A_CLIENT {
-                    self.skip(name, clause, kind, "a registered client");
-                }
+                self.skip_all(&WITH_A_CLIENT, "a registered client");
+                self.skip_all(&WITH_A_PERSON, "a registered client");
+                Ok(())
             }
         }
-        self.skip(ONCE, TOKEN, Kind::Replay, "a browser that brings a code");
-        Ok(())
     }
 
     /// Names what wasn't tried of the cases of the authorization server.
@@ -139,11 +148,9 @@ impl Run<'_> {
                 Kind::Negative,
             ),
         ];
-        let last = [
-            (ONCE, TOKEN, Kind::Replay),
-            (ANSWERS, "8.2", Kind::Positive),
-        ];
-        for (name, clause, kind) in first.into_iter().chain(WITH_A_CLIENT).chain(last) {
+        let last = [(ANSWERS, "8.2", Kind::Positive)];
+        let all = first.into_iter().chain(WITH_A_CLIENT);
+        for (name, clause, kind) in all.chain(WITH_A_PERSON).chain(last) {
             if self.cases.iter().all(|case| case.name != name) {
                 self.skip(name, clause, kind, needs);
             }
@@ -275,7 +282,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    async fn authenticated(
+    pub(super) async fn authenticated(
         &self,
         server: &Server,
         url: &Url,

@@ -8,16 +8,22 @@ use super::known::WRONG_SAD;
 use super::value::{self, Algorithm, SHA256};
 use super::{Kind, Means, Run, ok, refusal};
 use crate::error::ClientError;
-use crate::plain::Proof;
+use crate::plain::{Answer, Proof};
 use crate::version::Version;
 
 const SHA1: &str = "1.3.14.3.2.26";
-const SIGN: &str = "signatures/signHash";
+pub(super) const SIGN: &str = "signatures/signHash";
 const VALUE: &str = "the signature is the certificate's key's, over the hash";
 const NO_RIGHT: &[u16] = &[400, 401, 403];
 
 impl Run<'_> {
-    fn sign_body(&self, id: &str, algorithm: &Algorithm, sad: Option<&str>, hash: &[u8]) -> Value {
+    pub(super) fn sign_body(
+        &self,
+        id: &str,
+        algorithm: &Algorithm,
+        sad: Option<&str>,
+        hash: &[u8],
+    ) -> Value {
         let (hashes, oid) = self.service.version().hash_members();
         let mut body = json!({ "credentialID": id, "signAlgo": algorithm.sign_algo });
         body[hashes] = json!([b64(hash)]);
@@ -173,42 +179,46 @@ impl Run<'_> {
         let fault = refusal(&again, &[400]);
         self.judge("a one-time code works once", "11.8", Kind::Replay, fault);
 
+        let right = Right {
+            bearer,
+            sad: Some(&sad),
+            text: &sad,
+        };
+        self.used(right, (id, seen), means).await
+    }
+
+    /// Signs with a right to sign one hash, with everything that has to be refused before and after.
+    pub(super) async fn used(
+        &mut self,
+        right: Right<'_>,
+        (id, seen): (&str, &Value),
+        means: &Means,
+    ) -> Result<(), ClientError> {
+        let (bearer, hash) = (right.bearer, &means.hash);
         let chain = value::certificates(seen).unwrap_or_default();
         let algorithm = Algorithm::choose(seen, chain.first(), means.sign_algo.as_deref());
-        let other = self.sign_body(id, &algorithm, Some(&sad), &[9; 32]);
+        let other = self.sign_body(id, &algorithm, right.sad, &[9; 32]);
         let answer = self.service.call(SIGN, bearer, &other).await?;
         let fault = refusal(&answer, NO_RIGHT);
         let name = "a hash that wasn't authorized is refused";
         self.judge(name, "11.13", Kind::Negative, fault);
-        let good = self.sign_body(id, &algorithm, Some(&sad), hash);
+        let good = self.sign_body(id, &algorithm, right.sad, hash);
         match &means.other {
             Some(stranger) => {
                 let stranger = Proof::Bearer(stranger);
-                let answer = self.service.call(SIGN, stranger, &good).await?;
+                let stolen = self.sign_body(id, &algorithm, Some(right.text), hash);
+                let answer = self.service.call(SIGN, stranger, &stolen).await?;
                 let fault = refusal(&answer, NO_RIGHT);
                 self.judge(WRONG_SAD, "8.1", Kind::WrongUser, fault);
             }
             None => self.skip(WRONG_SAD, "8.1", Kind::WrongUser, "a token of another user"),
         }
         let answer = self.service.call(SIGN, bearer, &good).await?;
-        let told = answer.json().unwrap_or_default();
-        let values = told["signatures"].as_array().cloned().unwrap_or_default();
-        let fault = ok(&answer)
-            .or_else(|| (values.len() != 1).then(|| format!("{} signatures", values.len())));
+        let (value, fault) = only_value(&answer);
         self.judge("authorize and sign", "11.13", Kind::Positive, fault);
-        let decoded = values
-            .first()
-            .map(|v| from_b64(v.as_str().unwrap_or_default()));
-        match (decoded, algorithm.alg, chain.first()) {
-            (Some(Err(_)), ..) => {
-                let fault = Some("not base64 without line breaks".to_owned());
-                self.judge(VALUE, "11.13", Kind::Encoding, fault);
-            }
-            (Some(Ok(value)), Some(alg), Some(certificate)) => {
-                let fault = value::signature(&value, hash, alg, certificate);
-                self.judge(VALUE, "11.13", Kind::Encoding, fault);
-            }
-            _ => {
+        match value.map(|value| judged(&value, hash, &algorithm, chain.first())) {
+            Some(Some(fault)) => self.judge(VALUE, "11.13", Kind::Encoding, fault),
+            Some(None) | None => {
                 let needs = "a value, and a certificate and an algorithm that this program knows";
                 self.skip(VALUE, "11.13", Kind::Encoding, needs);
             }
@@ -219,14 +229,47 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn skip_signing(&mut self, needs: &'static str) {
-        for (name, clause, kind) in [
+    pub(super) fn skip_signing(&mut self, needs: &'static str) {
+        let cases = [
             ("authorize and sign", "11.13", Kind::Positive),
             (VALUE, "11.13", Kind::Encoding),
             (WRONG_SAD, "8.1", Kind::WrongUser),
             ("a SAD works once", "8.1", Kind::Replay),
-        ] {
-            self.skip(name, clause, kind, needs);
-        }
+        ];
+        self.skip_all(&cases, needs);
     }
+}
+
+/// A right to sign one hash.
+pub(super) struct Right<'a> {
+    /// With what the call is made.
+    pub(super) bearer: Proof<'a>,
+    /// What stands in the body, if the call alone doesn't carry the right.
+    pub(super) sad: Option<&'a str>,
+    /// The right itself, as somebody who stole it would send it.
+    pub(super) text: &'a str,
+}
+
+/// The one value of an answer, and what is wrong with the answer otherwise.
+pub(super) fn only_value(answer: &Answer) -> (Option<String>, Option<String>) {
+    let told = answer.json().unwrap_or_default();
+    let values = told["signatures"].as_array().cloned().unwrap_or_default();
+    let fault =
+        ok(answer).or_else(|| (values.len() != 1).then(|| format!("{} signatures", values.len())));
+    let first = values.first().map(|v| v.as_str().unwrap_or_default());
+    (first.map(str::to_owned), fault)
+}
+
+/// What is wrong with a value; nothing where this program can't tell.
+pub(super) fn judged(
+    value: &str,
+    hash: &[u8],
+    algorithm: &Algorithm,
+    signer: Option<&pki::Certificate>,
+) -> Option<Option<String>> {
+    let Ok(value) = from_b64(value) else {
+        return Some(Some("not base64 without line breaks".to_owned()));
+    };
+    let (alg, signer) = algorithm.alg.zip(signer)?;
+    Some(value::signature(&value, hash, alg, signer))
 }
