@@ -123,8 +123,8 @@ pub async fn check<'s>(
     };
     let info = run.open_to_all().await?;
     run.strangers(&info).await?;
-    run.oauth(&info, means).await;
     run.logins(&info, means).await?;
+    run.oauth(&info, means).await;
     match means.token.clone().or(run.token.take()) {
         Some(token) => {
             run.known(&info, &token, means).await?;

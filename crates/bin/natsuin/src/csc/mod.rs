@@ -4,13 +4,14 @@ mod browser;
 mod calls;
 mod given;
 mod report;
+mod tester;
 mod unattended;
 
 use std::path::PathBuf;
 
 use core_types::Random as _;
 use core_types::random::SystemRandom;
-use csc_client::check::{self, ClientMeans, Means};
+use csc_client::check::{self, ClientMeans, Means, Person};
 use csc_client::plain::Proof;
 use csc_types::SecretText;
 use serde_json::{Value, json};
@@ -20,6 +21,7 @@ use crate::proofs::OwnCertificate;
 use browser::ByBrowser;
 use given::{code, input, no_place, secret, service, told, unreachable, with_code};
 use report::{report, to_junit};
+use tester::Tester;
 use unattended::{Approval, Unattended};
 
 /// Where the service is, and how it is reached.
@@ -230,7 +232,8 @@ pub enum CscCommand {
     /// Calls that go on with what others began.
     #[command(flatten)]
     Call(calls::Call),
-    /// Check whether a service does what the specification says. With PIN and seed it makes one signature over random bytes and verifies it.
+    /// Check whether a service does what the specification says. With PIN and seed it makes signatures over random bytes and verifies
+    /// them: of a key in explicit mode one, and with `--user` of a key in OAuth mode two.
     Check {
         /// Where.
         #[command(flatten)]
@@ -244,13 +247,16 @@ pub enum CscCommand {
         /// A credential of the first user.
         #[arg(long, value_name = "ID", allow_hyphen_values = true)]
         key: Option<String>,
-        /// Secrets of the credential.
+        /// Secrets of the credential, or of the person who approves.
         #[command(flatten)]
         secrets: Secrets,
+        /// Who logs in and approves.
+        #[command(flatten)]
+        person: Tester,
         /// Object identifier of the signature algorithm to try; default: the first of the key's that goes with SHA-256.
         #[arg(long, value_name = "OID")]
         sign_algo: Option<String>,
-        /// Registered client, for what the authorization server has to refuse; no browser is needed.
+        /// Registered client, for what the authorization server has to refuse and, with `--user`, for what it has to give; no browser is needed.
         #[arg(long, requires = "redirect_uri")]
         client: Option<String>,
         /// File with its secret, if it has one.
@@ -434,6 +440,7 @@ pub async fn run(command: CscCommand, out: Out) -> Result<Exit, Failure> {
             other_token_file,
             key,
             secrets,
+            person,
             sign_algo,
             client,
             client_secret_file,
@@ -453,12 +460,15 @@ pub async fn run(command: CscCommand, out: Out) -> Result<Exit, Failure> {
                 other: other_token_file.as_deref().map(secret).transpose()?,
                 credential: key,
                 secrets: secrets.pin()?.zip(secrets.otp()?),
+                login: person.login_call()?,
                 hash: SystemRandom.digest32().0.to_vec(),
                 sign_algo,
                 client,
             };
             let service = service(&at)?;
-            let cases = check::check(&service, &means).await;
+            let mut person = person.person(&at, &secrets, out)?;
+            let person = person.as_mut().map(|person| person as &mut dyn Person);
+            let cases = check::check(&service, &means, person).await;
             let cases = cases.map_err(|e| unreachable(&e))?;
             if let Some(file) = junit {
                 std::fs::write(&file, to_junit(service.url().as_str(), &cases))

@@ -55,13 +55,13 @@ pub struct Unattended {
 pub struct Approval {
     /// Without a browser: file with the seed of the login's one-time codes, base32.
     #[arg(long, value_name = "FILE", requires = "user")]
-    login_totp_secret_file: Option<PathBuf>,
+    pub(super) login_totp_secret_file: Option<PathBuf>,
     /// Without a browser: origin of the approval page, such as `https://sign-example.jp`.
     #[arg(long, value_name = "URL", requires = "user")]
-    sic: Option<String>,
+    pub(super) sic: Option<String>,
     /// Without a browser: the module's root key, a JWK in a file, from the one who enrolled you.
     #[arg(long, value_name = "JWK", requires = "user")]
-    root: Option<PathBuf>,
+    pub(super) root: Option<PathBuf>,
 }
 
 impl Unattended {
@@ -158,14 +158,15 @@ pub(super) async fn authorize(
     let address = visit.pending.url.to_string();
     let mut there = visit.go(&address, &[&page], &login).await?;
     if let Some(rid) = there.as_str().strip_prefix(page.as_str()) {
-        let goes_on = approve(&sic, rid, &wanted, (&pin, &totp), out).await?;
+        let code = totp.code(sic.clock.now());
+        let goes_on = approve(&sic, rid, &wanted, (&pin, &code), out).await?;
         there = visit.go(&goes_on, &[], &login).await?;
     }
     visit.end(person, &there, out).await
 }
 
 /// PIN and generator of a person's own keys.
-fn factors(secrets: &Secrets) -> Result<(SecretBytes, Totp), Failure> {
+pub(super) fn factors(secrets: &Secrets) -> Result<(SecretBytes, Totp), Failure> {
     let pin = secrets.pin()?.ok_or_else(|| missing("--pin-file"))?;
     let file = secrets.totp_secret_file.as_deref();
     let file = file.ok_or_else(|| missing("--totp-secret-file"))?;
@@ -175,17 +176,17 @@ fn factors(secrets: &Secrets) -> Result<(SecretBytes, Totp), Failure> {
 }
 
 /// Approves what is wanted, with PIN and one-time code. Returns where the browser goes on.
-async fn approve(
+pub(super) async fn approve(
     sic: &Sic,
     rid: &str,
     wanted: &Wanted<'_>,
-    (pin, totp): (&SecretBytes, &Totp),
+    (pin, code): (&SecretBytes, &SecretBytes),
     out: Out,
 ) -> Result<String, Failure> {
     let review = opened(sic, rid, wanted, out).await?;
     let now = sic.clock.now();
     let confirmed = review.confirm();
-    let made = confirmed.pin_totp(pin, &totp.code(now), now, sic.random.as_ref());
+    let made = confirmed.pin_totp(pin, code, now, sic.random.as_ref());
     let request = made.map_err(|e| {
         let remedy = "give PIN and seed of a person's own key; one of explicit mode is authorized without --client";
         Failure::new(Exit::Declined, "declined", e.to_string(), remedy)
@@ -232,13 +233,7 @@ impl Visit {
 
     /// Until the browser would come back, or to one of `targets`. Only the authorization server's own login form is filled in.
     async fn go(&mut self, url: &str, targets: &[&str], login: &Login) -> Result<Url, Failure> {
-        // A longer address isn't where the client takes its code.
-        let next = if self.redirect_uri.contains('?') {
-            '&'
-        } else {
-            '?'
-        };
-        let back = format!("{}{next}", self.redirect_uri);
+        let back = ends(&self.redirect_uri);
         let all = [targets, &[back.as_str()]].concat();
         let begun = &self.pending.url;
         let came = self.agent.log_in(url, begun, &all, login).await;
@@ -263,6 +258,12 @@ impl Visit {
             Err(error) => Err(unreachable(&error)),
         }
     }
+}
+
+/// What the address begins with where the client takes its code: a longer path isn't that.
+pub(super) fn ends(redirect_uri: &str) -> String {
+    let next = if redirect_uri.contains('?') { '&' } else { '?' };
+    format!("{redirect_uri}{next}")
 }
 
 /// An option that this use needs.
