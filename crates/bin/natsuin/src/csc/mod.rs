@@ -256,7 +256,8 @@ pub enum CscCommand {
         /// Object identifier of the signature algorithm to try; default: the first of the key's that goes with SHA-256.
         #[arg(long, value_name = "OID")]
         sign_algo: Option<String>,
-        /// Registered client, for what the authorization server has to refuse and, with `--user`, for what it has to give; no browser is needed.
+        /// Registered client, for what the authorization server has to refuse and, with `--user`, for what it has to give; no browser is
+        /// needed.
         #[arg(long, requires = "redirect_uri")]
         client: Option<String>,
         /// File with its secret, if it has one.

@@ -19,6 +19,7 @@ mod counter;
 mod crash;
 mod create;
 mod csc_bound;
+mod csc_check;
 mod csc_clients;
 mod csc_command;
 mod csc_later;
