@@ -58,5 +58,6 @@ mod two_sams;
 mod two_ssas;
 mod two_tenants;
 mod validators;
+mod version_1;
 mod walls;
 mod whole;
