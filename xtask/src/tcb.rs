@@ -63,7 +63,10 @@ pub fn run(root: &Path, raise: Option<&str>) -> Result<()> {
         if let Some(note) = raise {
             let before = record.get(name);
             if note.trim().is_empty() || before.is_some_and(|before| before.note == note) {
-                bail!("{name}: {}\nsay what it grew for this time", more.join(", "));
+                bail!(
+                    "{name}: {}\nsay what it grew for this time",
+                    more.join(", ")
+                );
             }
             let lines = rounded(part.lines);
             let note = note.to_owned();

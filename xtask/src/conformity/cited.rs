@@ -161,9 +161,10 @@ fn every_test_that_the_list_of_attacks_cites_is_there() {
     for line in list.lines() {
         let Some(cells) = row(line) else {
             // Elsewhere only files and tests by their modules are meant.
-            let tests = line.split('`').skip(1).step_by(2).filter(|text| {
-                text.contains("::") || text.contains('/') || text.ends_with(".rs")
-            });
+            let tests =
+                line.split('`').skip(1).step_by(2).filter(|text| {
+                    text.contains("::") || text.contains('/') || text.ends_with(".rs")
+                });
             for text in tests {
                 assert!(tree.found(text, STORIES).is_some(), "{text}: {line}");
             }

@@ -381,9 +381,9 @@ pub(crate) fn json<T: serde::de::DeserializeOwned>(
 mod tests {
     use std::sync::Arc;
 
+    use core_types::Level;
     use core_types::clock::SystemClock;
     use core_types::random::SystemRandom;
-    use core_types::{Clock as _, Level};
     use dev_ca::{DevCa, Urls};
     use jose::{Jwk, SigningKey};
     use sam_service::SIGNED_FILES;

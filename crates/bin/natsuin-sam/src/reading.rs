@@ -19,7 +19,12 @@ use crate::ceremony::{Command, trouble, write_new};
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ExportEvidence {
     /// Person that the act is of; of another tenant's person, TENANT/ID.
-    #[arg(long, allow_hyphen_values = true, requires = "act", required_unless_present = "proposal")]
+    #[arg(
+        long,
+        allow_hyphen_values = true,
+        requires = "act",
+        required_unless_present = "proposal"
+    )]
     person: Option<String>,
     /// Digest of the act, as entries of the log name it.
     #[arg(long, allow_hyphen_values = true, requires = "person")]

@@ -598,7 +598,11 @@ mod tests {
         }
         let says = |level| async move { level };
         let mut config = read(&sample()).unwrap();
-        for (ceiling, demanded) in [(Level::One, false), (Level::Two, true), (Level::Three, true)] {
+        for (ceiling, demanded) in [
+            (Level::One, false),
+            (Level::Two, true),
+            (Level::Three, true),
+        ] {
             let asked = config.demands_signatures(false, says(Some(ceiling)));
             assert_eq!(asked.await, Ok(demanded), "{ceiling}");
         }

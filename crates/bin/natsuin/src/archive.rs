@@ -86,12 +86,7 @@ pub fn run(command: &ArchiveCommand, clock: &dyn Clock, out: Out) -> Result<Exit
     }
 }
 
-fn checks(
-    dir: &Path,
-    zones: &[String],
-    keys: &Path,
-    witness: Option<&PathBuf>,
-) -> audit::Verify {
+fn checks(dir: &Path, zones: &[String], keys: &Path, witness: Option<&PathBuf>) -> audit::Verify {
     audit::Verify {
         dir: dir.to_owned(),
         zones: meant(zones),

@@ -267,7 +267,12 @@ mod tests {
         ] {
             assert_eq!(read(&other, true), None, "{other}");
         }
-        for broken in [&b""[..], b"[]", b"{", br#"{"certInfo":"true","certInfo":"true"}"#] {
+        for broken in [
+            &b""[..],
+            b"[]",
+            b"{",
+            br#"{"certInfo":"true","certInfo":"true"}"#,
+        ] {
             assert_eq!(body(broken, false), None);
         }
     }
@@ -290,7 +295,8 @@ mod tests {
         }
         // In version 1 they are its own.
         assert_eq!(read(&json!({ "hash": ["a"], "PIN": "1" }), true), None);
-        let digests = json!({ "returnValidationInfo": "true", "documentDigests": [{ "hashes": ["a%3D"] }] });
+        let digests =
+            json!({ "returnValidationInfo": "true", "documentDigests": [{ "hashes": ["a%3D"] }] });
         let meant = json!({ "documentDigests": [{ "hashes": ["a="] }] });
         assert_eq!(read(&digests, false), Some(meant));
     }

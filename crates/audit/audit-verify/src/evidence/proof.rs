@@ -41,9 +41,7 @@ pub(super) fn check(
         let own = proof.act.as_deref() == Some(act) && factor.passkey.is_none();
         return match (own, &factor.device, proof.method.as_str()) {
             (true, Some(key), "device") => device(proof, key, act).map(|()| None),
-            (true, None, "idp") => {
-                provider(proof, factor.provider.as_ref(), act).map(|()| None)
-            }
+            (true, None, "idp") => provider(proof, factor.provider.as_ref(), act).map(|()| None),
             (true, None, method) if !["passkey", "device"].contains(&method) => Ok(None),
             _ => Err(broken("the proof is for another act")),
         };

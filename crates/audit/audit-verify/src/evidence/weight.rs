@@ -81,9 +81,7 @@ mod tests {
     // shows: I-3.5.1-keyauth-L2, I-3.5.1-keyauth-L3, I-3.5.2-L3-pattern, II-3.2-keyauth-L2-mfa
     #[test]
     fn each_proof_counts_up_to_its_level_and_no_higher() {
-        let passkey = |backup_eligible: bool, attestation: Option<&str>| {
-            json!({ "id": "", "key": {}, "backup_eligible": backup_eligible, "attestation": attestation })
-        };
+        let passkey = |backup_eligible: bool, attestation: Option<&str>| json!({ "id": "", "key": {}, "backup_eligible": backup_eligible, "attestation": attestation });
         let none = Value::Null;
         for (method, factor, most) in [
             ("passkey", passkey(false, Some("vouched")), 3),
@@ -112,7 +110,8 @@ mod tests {
 
     #[test]
     fn what_rests_on_the_operators_or_the_services_word_is_said() {
-        let vouched = json!({ "id": "", "key": {}, "backup_eligible": false, "attestation": "vouched" });
+        let vouched =
+            json!({ "id": "", "key": {}, "backup_eligible": false, "attestation": "vouched" });
         for (method, level, said) in [
             ("passkey", 2, None),
             ("passkey", 3, Some("the-sams-word-for-the-authenticator")),

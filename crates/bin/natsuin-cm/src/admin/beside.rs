@@ -84,17 +84,19 @@ async fn work(
                 "where there are two officers they approve it: approve-key new-sam, hold-ceremony";
             let until = opened.map_err(|e| trouble("new-sam", e, remedy))?;
             let until = until.rfc3339();
-            let words = format!("the SAM's next keys are taken until {until}: start module and SAM now");
+            let words =
+                format!("the SAM's next keys are taken until {until}: start module and SAM now");
             Ok(Answer::new(words, json!({"until": until})))
         }
         _ => backup::scrub(module).await,
     }
 }
 
-async fn recover(module: &Module) -> Result<String, Trouble> {
+async fn recover(module: &Module) -> Result<Answer, Trouble> {
+    let answer = |words: &str, ended| Answer::new(words, json!({"ended": ended}));
     let remedy = match module.recover_alone().await {
-        Ok(true) => return Ok("the error is over; start the module".to_owned()),
-        Ok(false) => return Ok("the module is in no error".to_owned()),
+        Ok(true) => return Ok(answer("the error is over; start the module", true)),
+        Ok(false) => return Ok(answer("the module is in no error", false)),
         Err(Refusal::NotAuthentic) => {
             "two officers decide it: start the module, then natsuin-cm self-test, approve --to recovered, switch"
         }

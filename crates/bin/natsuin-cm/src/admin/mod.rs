@@ -15,8 +15,8 @@ use clap::Subcommand;
 use cm_api::rpc::{ChangeWrapping, WrappingRequest};
 use core_types::SecretBytes;
 use core_types::random::SystemRandom;
-use service_kit::http::HttpOptions;
 use serde_json::json;
+use service_kit::http::HttpOptions;
 use service_kit::{Answer, Client, Identity, Trouble, daemon};
 
 use crate::backend::Missing;

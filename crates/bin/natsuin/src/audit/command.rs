@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::Subcommand;
 
 use super::{
-    FetchArgs, PagesArgs, SearchArgs, Verify, ZONES, alert, export, fetch, meant, pages, search, verify,
-    witness,
+    FetchArgs, PagesArgs, SearchArgs, Verify, ZONES, alert, export, fetch, meant, pages, search,
+    verify, witness,
 };
 use crate::output::{Exit, Failure, Out};
 use crate::stores::choice;

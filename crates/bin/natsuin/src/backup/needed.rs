@@ -56,7 +56,9 @@ pub(super) fn check(stores: &Stores, files: &[PathBuf], without: &[String]) -> R
         }
         let Some(settings) = settings(word)? else {
             return refused(
-                format!("nobody says what {zone} can't come back without: its settings aren't named"),
+                format!(
+                    "nobody says what {zone} can't come back without: its settings aren't named"
+                ),
                 "name them, as in --zone sam=@/etc/natsuin/sam.toml; or keep it elsewhere, and say --without ZONE",
             );
         };
@@ -131,7 +133,10 @@ mod tests {
         };
         let at = |name: &str| dir.path().join(name);
         let secret = ["audit.key", "key", "chain_key"];
-        lacks(said(&[], &[]), &[&secret[..], &["config", "tls.ca"]].concat());
+        lacks(
+            said(&[], &[]),
+            &[&secret[..], &["config", "tls.ca"]].concat(),
+        );
         let public = [config.clone(), at("ca.pem")];
         lacks(said(&public, &[]), &secret);
         let most = [&public[..], &[at("own.key"), at("chain.key")]].concat();

@@ -192,7 +192,11 @@ async fn logs_are_archived_signed_and_checked_and_one_byte_is_enough_to_tell() {
     assert!(said.status.success(), "{}", text(&said));
     let (code, good) = tenant.verify(&own, &tenant.public);
     assert_eq!((code, &good["zones"]["sam"]), (0, &Value::Null), "{good}");
-    assert_ne!(tenant.verify(&archive, &medium.public).0, 0, "not all of it");
+    assert_ne!(
+        tenant.verify(&archive, &medium.public).0,
+        0,
+        "not all of it"
+    );
 
     // An export that the logs didn't write isn't archived.
     let entries = files(&export.join("sam"));

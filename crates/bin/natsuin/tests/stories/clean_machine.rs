@@ -92,7 +92,8 @@ impl<'s> Desk<'s> {
             public
         });
         let [signer, operator, officer] = public;
-        let restorers = json!({"backups": [signer], "operators": [operator], "officers": [officer]});
+        let restorers =
+            json!({"backups": [signer], "operators": [operator], "officers": [officer]});
         fs::write(site.at("restorers.json"), restorers.to_string()).unwrap();
         for node in ["sam-1", "ssa-1"] {
             let config = site.at(&format!("{node}.toml"));
@@ -149,7 +150,10 @@ impl<'s> Desk<'s> {
         let zone = of.zone;
         let settings = self.site.at(&format!("{zone}-1.toml"));
         let mut more = vec!["--recipient".to_owned(), self.recipient.clone()];
-        more.extend(["--zone".to_owned(), format!("{zone}=@{}", settings.display())]);
+        more.extend([
+            "--zone".to_owned(),
+            format!("{zone}=@{}", settings.display()),
+        ]);
         for file in files {
             more.extend(["--file".to_owned(), file.display().to_string()]);
         }

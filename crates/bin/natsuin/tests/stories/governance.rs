@@ -214,7 +214,11 @@ fn fetched(site: &Site, log_port: u16, name: &str) -> Vec<Value> {
 fn evidence_of_a_decision(site: &Site, proposal: &str) {
     let out = site.at("decided.json").display().to_string();
     let nothing = "A".repeat(43);
-    for (proposal, good) in [(nothing.as_str(), false), (proposal, true), (proposal, false)] {
+    for (proposal, good) in [
+        (nothing.as_str(), false),
+        (proposal, true),
+        (proposal, false),
+    ] {
         let args = ["export-evidence", "--proposal", proposal, "--out", &out];
         let done = site.command("natsuin-sam", "sam-1", &args);
         // Nothing is written over.

@@ -205,8 +205,14 @@ async fn an_ssa_above_level_1_starts_with_a_signed_configuration_only() {
     }
     let sign = |key: &str, new: bool| {
         let mut command = natsuin();
-        command.args(["config", "sign", "--zone", "ssa"]).arg(&config);
-        command.arg("--sig").arg(&sig).arg("--key").arg(site.at(key));
+        command
+            .args(["config", "sign", "--zone", "ssa"])
+            .arg(&config);
+        command
+            .arg("--sig")
+            .arg(&sig)
+            .arg("--key")
+            .arg(site.at(key));
         if new {
             command.args(["--serial", "1", "--need", "2", "--reason", "level 2"]);
             for signer in &signers {

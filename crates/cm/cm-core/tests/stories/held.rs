@@ -78,7 +78,8 @@ impl Held {
         };
         let (backend, store) = (self.story.backend.clone(), self.story.test.store.clone());
         let (clock, random) = (self.story.clock.clone(), Arc::new(SystemRandom));
-        let started = Module::start(config, backend, store, &root(7), clock, random);
+        let root = root(7);
+        let started = Module::start(config, backend, store, &root, clock, random);
         started.await.unwrap()
     }
 }

@@ -210,7 +210,7 @@ async fn why_a_module_does_not_start_is_told_once_while_it_lasts() {
         let story = Story::begin(test, Arc::new(SoftBackend)).await;
         let secret = core_types::SecretBytes::new(vec![7; 32]);
         let root = cm_core::RootSecret::new(secret).unwrap();
-        for (what, told) in [
+        for (what, told_so_far) in [
             ("cm-start-token", 1),
             ("cm-start-token", 1),
             ("cm-start-silent", 2),
@@ -225,7 +225,7 @@ async fn why_a_module_does_not_start_is_told_once_while_it_lasts() {
             };
             let told = cm_core::not_started("cm-1", store, &root, clock, random, why);
             told.await.unwrap();
-            assert_eq!(story.audited("cm-start-").await, told, "{what}");
+            assert_eq!(story.audited("cm-start-").await, told_so_far, "{what}");
         }
     }
 }

@@ -287,7 +287,11 @@ impl Run<'_> {
     ) -> Result<Url, ClientError> {
         let endpoints = &server.endpoints;
         let mut url = endpoints.authorize.clone();
-        if let Some(push) = endpoints.pushed.as_ref().filter(|_| endpoints.pushed_is_sure) {
+        if let Some(push) = endpoints
+            .pushed
+            .as_ref()
+            .filter(|_| endpoints.pushed_is_sure)
+        {
             let with = (client, client.secret.as_ref());
             let answer = self.authenticated(server, push, with, pairs).await?;
             if let Some(reference) = answer.text("request_uri") {

@@ -121,7 +121,10 @@ impl Run<'_> {
         self.wrongly_authorized(bearer, id).await?;
         let mode = mode(&seen, self.service.version());
         match (mode == "oauth2code", &means.secrets) {
-            (true, _) => self.approved(info, token, (id.as_str(), &seen), means).await,
+            (true, _) => {
+                self.approved(info, token, (id.as_str(), &seen), means)
+                    .await
+            }
             (false, Some(_)) => self.signing(token, id, &seen, means).await,
             (false, None) => {
                 self.skip_signing("PIN and one-time code");

@@ -48,7 +48,9 @@ pub(super) async fn whole(ssa: &Ssa, call: &Call, body: Body) -> Result<Bytes, F
 async fn is_lenient(ssa: &Ssa, call: &Call) -> Result<bool, StoreError> {
     let mut tx = ssa.store().read("lenient").await?;
     let client = match presented(call) {
-        Ok(Some((_, text))) => tokens::find(&mut tx, &text).await?.map(|token| token.client),
+        Ok(Some((_, text))) => tokens::find(&mut tx, &text)
+            .await?
+            .map(|token| token.client),
         _ if call.method() == login::METHOD => ssa.config().login_client.clone(),
         _ => None,
     };

@@ -4,9 +4,7 @@
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use csc_types::{
-    CscError, SignDocRequest, SignDocResponse, WorkerRefusal, WorkerRequest, habits,
-};
+use csc_types::{CscError, SignDocRequest, SignDocResponse, WorkerRefusal, WorkerRequest, habits};
 use service_kit::{CallError, is_no_room};
 
 use super::refusals::Fault;

@@ -264,7 +264,7 @@ async fn an_administrator_registers_and_a_security_officer_hands_out_the_secret(
             .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
         let body = Body::from(encode(&form));
         let refused = stack.send(request.body(body).unwrap()).await;
-        assert_eq!(refused.status, StatusCode::UNAUTHORIZED);
+        assert_eq!(refused.status, StatusCode::BAD_REQUEST);
         let stopped = call::<ClientSuspend>(&stack, OPERATOR, &named("new")).await;
         assert!(matches!(stopped, Err(ClientRefusal::Invalid { .. })));
         let resumed = call::<ClientResume>(&stack, OPERATOR, &named("new")).await;

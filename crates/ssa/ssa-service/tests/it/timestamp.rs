@@ -29,10 +29,7 @@ async fn with_authorities(urls: &[&str]) -> (tempfile::TempDir, Vec<Stack>) {
 }
 
 /// The same with other settings.
-pub async fn stamping(
-    urls: &[&str],
-    set: impl Fn(&mut Config),
-) -> (tempfile::TempDir, Vec<Stack>) {
+pub async fn stamping(urls: &[&str], set: impl Fn(&mut Config)) -> (tempfile::TempDir, Vec<Stack>) {
     let dir = tempfile::tempdir().unwrap();
     let anchors = Arc::new(Mutex::new(Vec::new()));
     let mut ready = Vec::new();

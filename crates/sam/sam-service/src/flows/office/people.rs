@@ -303,6 +303,7 @@ mod tests {
             exports: false,
             device: Some("2 devices".to_owned()),
             declaration: None,
+            witness_declaration: None,
             tested: None,
             error: None,
             members: vec![

@@ -3,10 +3,10 @@
 
 use audit_log::Event;
 use audit_verify::{Anchors, EvidenceFault, Shown, verify_evidence};
+use core_types::timekeeping::ClockState;
 use core_types::{Digest32, FactorId, KeyAlg, PersonId, UnixTime, VoucherId, sha256};
 use jose::SigningKey;
 use sam_api::ssa::*;
-use core_types::timekeeping::ClockState;
 use sam_core::enrol::PublicFactor;
 use sam_core::evidence::{Approval, Enrolment, Evidence, PublicProof, Signature};
 use sam_core::passkey::{Attestation, Passkey, verify_registration};
@@ -417,7 +417,10 @@ const CASES: [(&str, Change, Option<&str>); 27] = [
 async fn a_sam_that_lies_about_who_proved_what_how_and_when_is_found_out() {
     for world in worlds().await {
         let log = Log::of(&world).await;
-        let (p, q) = (known(&world, &log, "p").await, known(&world, &log, "q").await);
+        let (p, q) = (
+            known(&world, &log, "p").await,
+            known(&world, &log, "q").await,
+        );
         let liar = Liar {
             world: &world,
             log: &log,
@@ -457,7 +460,11 @@ async fn a_sam_that_lies_about_who_proved_what_how_and_when_is_found_out() {
             method: "pin-totp",
             ..TRUE
         };
-        let said = [secret, "counts-by-the-operators-policy", "the-sams-word-only"];
+        let said = [
+            secret,
+            "counts-by-the-operators-policy",
+            "the-sams-word-only",
+        ];
         assert_eq!(remarks(&by_pin).await, said);
     }
 }

@@ -130,7 +130,10 @@ async fn with_somebody_who_logs_in_and_approves_everything_of_it_passes() {
     // Each case once, whatever brought it.
     assert_eq!(
         passed.len(),
-        cases.iter().filter(|c| c.outcome == Outcome::Passed).count()
+        cases
+            .iter()
+            .filter(|c| c.outcome == Outcome::Passed)
+            .count()
     );
     let untried = named(&cases, |o| matches!(o, Outcome::NotTested { .. }));
     assert!(untried.is_disjoint(&passed), "{untried:?}");

@@ -3,8 +3,8 @@
 use core_types::bytes::b64;
 use serde_json::{Value, json};
 
-use super::fake::{ALGO, BACK, Fault, Reply, good, led, no};
 use super::KEY;
+use super::fake::{ALGO, BACK, Fault, Reply, good, led, no};
 
 /// Name of the case, and the fault.
 pub(super) const FAULTS: [(&str, Fault); 38] = [

@@ -172,9 +172,7 @@ async fn sign_hash(State(provider): Shared, headers: HeaderMap, body: Bytes) -> 
     let seen = (call.to_owned(), request.clone());
     provider.asked.lock().unwrap().push(seen);
     match provider.sign(&request) {
-        Ok(_) if provider.lose_answer.load(Ordering::SeqCst) => {
-            Json(json!({})).into_response()
-        }
+        Ok(_) if provider.lose_answer.load(Ordering::SeqCst) => Json(json!({})).into_response(),
         Ok(values) => Json(SignHashResponse::new(&values)).into_response(),
         Err(error) => refused(&error),
     }

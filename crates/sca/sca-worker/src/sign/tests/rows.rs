@@ -195,7 +195,9 @@ fn not_offered() -> Vec<(Value, &'static str)> {
             "Invalid parameter signed_envelope_property",
         ),
         (
-            document(json!({ "signed_props": [{ "attribute_name": "signing-time", "attribute_value": not_canonical }] })),
+            document(
+                json!({ "signed_props": [{ "attribute_name": "signing-time", "attribute_value": not_canonical }] }),
+            ),
             "Invalid parameter signed_props: signing-time",
         ),
         (

@@ -58,13 +58,7 @@ impl Key {
     }
 
     /// A good proof for a POST to `path`.
-    pub fn good_proof(
-        &self,
-        stack: &Stack,
-        path: &str,
-        token: Option<&str>,
-        jti: &str,
-    ) -> String {
+    pub fn good_proof(&self, stack: &Stack, path: &str, token: Option<&str>, jti: &str) -> String {
         let mut claims = json!({ "htm": "POST", "htu": format!("{BASE}{path}"), "jti": jti, "iat": stack.clock.now() });
         if let Some(token) = token {
             claims["ath"] = json!(b64u(sha256(&[token.as_bytes()]).0));

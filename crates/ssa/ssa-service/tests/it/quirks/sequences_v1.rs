@@ -82,7 +82,8 @@ async fn a_collection_of_every_method() {
         let sad = granted.json()["SAD"].clone();
         let signed = call(&stack, &path, &bearer, &sign(&sad, &hashes[0])).await;
         assert!(signed.json()["signatures"][0].is_string(), "#2");
-        let body = json!({ "credentialID": key, "SAD": sad, "hash": [hashes[1]], "clientData": "" });
+        let body =
+            json!({ "credentialID": key, "SAD": sad, "hash": [hashes[1]], "clientData": "" });
         let next = call(&stack, &v1("credentials/extendTransaction"), &bearer, &body).await;
         let sad = next.json()["SAD"].clone();
         let signed = call(&stack, &path, &bearer, &sign(&sad, &hashes[1])).await;
@@ -141,7 +142,8 @@ async fn a_partner_of_itsme() {
         let body = json!({ "maxResults": 10 });
         let list = call(&stack, "/csc/v1/credentials/list", &bearer, &body).await;
         let key = list.json()["credentialIDs"][0].clone();
-        let body = json!({ "credentialID": key, "certificates": "chain", "certInfo": true, "lang": "NL" });
+        let body =
+            json!({ "credentialID": key, "certificates": "chain", "certInfo": true, "lang": "NL" });
         let info = call(&stack, "/csc/v1/credentials/info", &bearer, &body).await;
         let info = info.json();
         assert_eq!(
@@ -191,7 +193,9 @@ async fn a_partner_of_zealid() {
         let page = browser.follow(page).await;
         let there = browser.log_in_here(&page, "hanako").await;
         let (rid, back) = browser.at_sic(&there);
-        let asked = stack.sam.with(|s| s.requests[&rid].asked.items[0].h.clone());
+        let asked = stack
+            .sam
+            .with(|s| s.requests[&rid].asked.items[0].h.clone());
         assert_eq!(asked.0, hash(n), "#47");
         stack.sam.decide(rid, sam_api::ssa::RequestState::Approved);
         let code = browser.get(&back).await.param("code").unwrap();

@@ -59,7 +59,8 @@ async fn a_tester_in_python() {
         let service = bearer(&redeem(&code, &[]).await);
         // #4: as it is now, and as it was.
         for flag in [json!(true), json!("true")] {
-            let body = json!({ "credentialInfo": flag, "certificates": "single", "certInfo": flag });
+            let body =
+                json!({ "credentialInfo": flag, "certificates": "single", "certInfo": flag });
             let list = call(&stack, "/csc/v2/credentials/list", &service, &body).await;
             let one = &list.json()["credentialInfos"][0];
             assert!(one["cert"]["subjectDN"].is_string(), "#4: {}", list.body);
@@ -314,7 +315,10 @@ async fn a_module_in_rust_that_proves_its_key() {
         let basic = b64(format!("bound:{}", stack.clients["bound"]));
         let headers = [
             ("authorization", format!("Basic {basic}")),
-            ("content-type", "application/x-www-form-urlencoded".to_owned()),
+            (
+                "content-type",
+                "application/x-www-form-urlencoded".to_owned(),
+            ),
             ("dpop", key.good_proof(&stack, "/oauth2/token", None, "0")),
         ];
         let headers = headers.each_ref().map(|(n, v)| (*n, v.as_str()));
