@@ -428,7 +428,7 @@ async fn four_daemons_make_one_signature() {
         ]);
         assert_eq!(named, expected, "{zone}");
         let state = said.iter().filter(|e| e["kind"] == "clock.state");
-        let state = state.last().map(|e| &e["detail"]["state"]);
+        let state = state.next_back().map(|e| &e["detail"]["state"]);
         assert_eq!(state, Some(&Value::from("synchronised")), "{zone}");
     }
     // Requests, account operations, usage and important operations; behaviour and access, each in its class.
