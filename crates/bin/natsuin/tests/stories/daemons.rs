@@ -427,7 +427,7 @@ async fn four_daemons_make_one_signature() {
             ("third", "false"),
         ]);
         assert_eq!(named, expected, "{zone}");
-        let state = said.iter().filter(|e| e["kind"] == "clock.state");
+        let mut state = said.iter().filter(|e| e["kind"] == "clock.state");
         let state = state.next_back().map(|e| &e["detail"]["state"]);
         assert_eq!(state, Some(&Value::from("synchronised")), "{zone}");
     }
