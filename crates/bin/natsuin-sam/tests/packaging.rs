@@ -2,7 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -38,6 +39,8 @@ const UNITS: [&str; 5] = [
     "natsuin-office",
     "natsuin-ssa",
 ];
+/// Where a PostgreSQL of the machine has its socket.
+const SOCKETS: &str = "/run/postgresql";
 /// Where the system has the CAs that it trusts.
 const SYSTEM_CAS: [&str; 3] = ["/etc/ssl/certs", "/etc/pki/tls/certs", "/etc/pki/ca-trust"];
 /// Each unit, and the sample of what it reads.
@@ -120,12 +123,17 @@ fn units_give_each_daemon_its_own_and_nothing_else() {
             }
         };
         assert_eq!(writable, expected, "{name}");
+        // Who has a store reaches a database by its socket, where there is one.
+        let sockets = format!("-{SOCKETS}");
+        let reaches = unit["BindReadOnlyPaths"].contains(&sockets);
+        assert_eq!(reaches, !expected.is_empty(), "{name}");
         let program = unit["ExecStart"].concat();
         let program = program.split(' ').next().unwrap_or_default();
         for path in unit["BindReadOnlyPaths"].join(" ").split(' ') {
             let path = path.trim_start_matches('-');
             let fine = path == program
                 || path == "/run/natsuin"
+                || (!expected.is_empty() && path == SOCKETS)
                 || (name == "natsuin-sam" && path == "/var/lib/natsuin-backup")
                 || (name == "natsuin-ssa" && SYSTEM_CAS.contains(&path))
                 || path == "/usr/share/zoneinfo"
@@ -209,7 +217,7 @@ fn documents_name_the_paths_of_the_units() {
     let starts = SAMPLES.map(|(name, _)| start(name));
     for lang in ["en", "ja"] {
         let docs = packaging().join("../docs/operator").join(lang);
-        let (mut seen, mut installed) = (0, String::new());
+        let (mut seen, installed) = (0, installation(lang));
         for file in std::fs::read_dir(docs).unwrap() {
             let path = file.unwrap().path();
             if path.is_dir() {
@@ -230,9 +238,6 @@ fn documents_name_the_paths_of_the_units() {
                 seen += 1;
                 let config = config.split(' ').next().unwrap();
                 assert!(own.any(|own| own == config), "{path}: {line}");
-            }
-            if path.to_string().ends_with("installation.md") {
-                installed = text;
             }
         }
         assert!(seen > 6, "{lang}: {seen}");
@@ -276,6 +281,125 @@ fn documents_name_the_paths_of_the_units() {
             "packaging/tmpfiles.d/natsuin.conf /usr/lib/tmpfiles.d/natsuin.conf ".to_owned(),
         ] {
             assert!(installed.contains(&what), "{lang}: {what}");
+        }
+    }
+}
+
+/// A unit that names a credential by its path doesn't start where that file isn't there.
+#[test]
+fn no_unit_waits_for_a_credential_that_nobody_made() {
+    for (name, _) in SAMPLES {
+        for (key, values) in unit(&format!("{name}.service")) {
+            let loads = key.starts_with("LoadCredential");
+            let mut files = values.iter().filter_map(|value| value.split_once(':'));
+            let named = loads && files.any(|(_, file)| file.starts_with('/'));
+            assert!(!named, "{name}: {key}={values:?} is for a drop-in");
+        }
+    }
+    // The drop-in of the documents: a credential opens under the name only that it was made with.
+    for lang in ["en", "ja"] {
+        let text = installation(lang);
+        let found = text.split("\nLoadCredentialEncrypted=").nth(1).unwrap();
+        let (name, file) = found.lines().next().unwrap().split_once(':').unwrap();
+        let mut made = text
+            .lines()
+            .filter(|line| line.starts_with("systemd-creds encrypt "));
+        let made = made.any(|line| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            words.contains(&format!("--name={name}").as_str()) && words.contains(&file)
+        });
+        assert!(made, "{lang}: nobody makes {file} with the name {name}");
+        let read = format!("root_secret = \"/run/credentials/natsuin-cm.service/{name}\"");
+        assert!(text.contains(&read), "{lang}: {read}");
+    }
+}
+
+fn installation(lang: &str) -> String {
+    let path = format!("../docs/operator/{lang}/installation.md");
+    std::fs::read_to_string(packaging().join(path)).unwrap()
+}
+
+/// Rows of the table of listeners: sample, setting, port, and the name in the certificate.
+fn table_of_listeners(document: &str) -> Vec<(String, String, u16, String)> {
+    let row = |line: &str| {
+        let cells = line.split('|').map(|cell| cell.trim().trim_matches('`'));
+        let cells: Vec<&str> = cells.collect();
+        let [_, sample, setting, port, _, name, _] = cells[..] else {
+            return None;
+        };
+        let sample = sample.strip_prefix("config/")?.to_owned();
+        let port: u16 = port.parse().ok()?;
+        Some((sample, setting.to_owned(), port, name.to_owned()))
+    };
+    document.lines().filter_map(row).collect()
+}
+
+/// Listeners of a sample, those that are commented out too: setting and address.
+fn listeners(sample: &str) -> Vec<(String, SocketAddr)> {
+    let mut table = String::new();
+    let mut found = Vec::new();
+    for line in sample.lines().map(|l| l.trim_start_matches(['#', ' '])) {
+        let inner = line.strip_prefix('[').and_then(|l| l.strip_suffix(']'));
+        if let Some(inner) = inner {
+            table = format!("{}.", inner.trim_matches(['[', ']']));
+        } else if let Some((key, value)) = line.split_once(" = ")
+            && key.starts_with("listen")
+        {
+            let address = value.trim_matches('"').parse().unwrap();
+            found.push((format!("{table}{key}"), address));
+        }
+    }
+    found
+}
+
+/// Hosts and ports that a text has somebody call.
+fn called(text: &str) -> Vec<(&str, u16)> {
+    let ends = |c: char| !c.is_ascii_alphanumeric() && !".-:".contains(c);
+    let urls = text.split("https://").skip(1);
+    let urls = urls.filter_map(|rest| rest.split(ends).next()?.split_once(':'));
+    urls.filter_map(|(host, port)| Some((host, port.parse().ok()?)))
+        .collect()
+}
+
+/// Who copies the samples gets zones that reach each other.
+#[test]
+fn one_table_says_who_listens_where() {
+    // The registration authority isn't ours.
+    const OTHERS: [(&str, u16); 1] = [("ra.internal.example.jp", 8601)];
+    for lang in ["en", "ja"] {
+        let document = installation(lang);
+        let table = table_of_listeners(&document);
+        let ports: BTreeSet<u16> = table.iter().map(|row| row.2).collect();
+        assert_eq!(
+            ports.len(),
+            table.len(),
+            "{lang}: each has a port of its own"
+        );
+        let mut texts = vec![("installation.md", document)];
+        let mut seen = 0;
+        for (_, sample) in SAMPLES {
+            let text = std::fs::read_to_string(packaging().join("../config").join(sample)).unwrap();
+            for (setting, address) in listeners(&text) {
+                seen += 1;
+                // Whoever calls it is on another machine.
+                assert!(!address.ip().is_loopback(), "{sample} {setting}");
+                let there = table.iter().any(|(of, at, port, _)| {
+                    (of.as_str(), at, *port) == (sample, &setting, address.port())
+                });
+                assert!(there, "{lang}: {sample} {setting} {address}");
+            }
+            texts.push((sample, text));
+        }
+        assert_eq!(seen, table.len(), "{lang}: a row without a listener");
+        for (name, text) in &texts {
+            for called in called(text) {
+                let mut rows = table.iter();
+                let there = rows.any(|(.., port, host)| (host.as_str(), *port) == called);
+                assert!(
+                    there || OTHERS.contains(&called),
+                    "{lang}: {name} {called:?}"
+                );
+            }
         }
     }
 }
