@@ -82,6 +82,9 @@ pub fn store_trouble(error: &StoreError) -> Trouble {
             "beside a running daemon commands work on PostgreSQL; on an embedded store end the daemon, run the command, and start \
              the daemon again. Auditors read the log of one that runs at its listener ([audit.reading])"
         }
+        StoreError::NotOurs(_) => {
+            "run it as the user of the zone's daemon: runuser -u natsuin-sam -- natsuin-sam …"
+        }
         _ => CHECK,
     };
     Trouble::new(code, error.to_string(), remedy)

@@ -1,7 +1,7 @@
 //! Opening pools: files, locks, and the settings every connection gets.
 
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
-use std::io::Read as _;
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{ErrorKind, Read as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
@@ -125,15 +125,7 @@ fn prepare_file(path: &Path) -> Result<String, StoreError> {
             .create(parent)
             .map_err(at(parent))?;
     }
-    let mut options = OpenOptions::new();
-    let file = options
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)
-        .map_err(at(path))?;
+    let file = open_or_make(path)?;
     let meta = file.metadata().map_err(at(path))?;
     if !meta.is_file() {
         return Err(at(path)(std::io::Error::from(
@@ -146,23 +138,36 @@ fn prepare_file(path: &Path) -> Result<String, StoreError> {
     Ok(format!("inode {} made {made}", meta.ino()))
 }
 
+/// Opens a file with rights for this user only, and makes it if need be. Root makes none in another user's folder: that user's
+/// daemon couldn't open it.
+fn open_or_make(path: &Path) -> Result<File, StoreError> {
+    let fault = |source| StoreError::of_file(path, source);
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).mode(0o600);
+    let made = match options.clone().create_new(true).open(path) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            return options.open(path).map_err(fault);
+        }
+        made => made.map_err(fault)?,
+    };
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
+    let folder = fs::metadata(folder.unwrap_or(Path::new("."))).map_err(fault)?;
+    if made.metadata().map_err(fault)?.uid() == 0 && folder.uid() != 0 {
+        fs::remove_file(path).map_err(fault)?;
+        return Err(StoreError::NotOurs(path.to_owned()));
+    }
+    Ok(made)
+}
+
 fn lock_file(path: &Path) -> Result<File, StoreError> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
     let name = PathBuf::from(name);
-    let fault = |source| StoreError::of_file(&name, source);
-    let mut options = OpenOptions::new();
-    let file = options
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(&name)
-        .map_err(fault)?;
+    let file = open_or_make(&name)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(StoreError::InUse(path.to_owned())),
-        Err(TryLockError::Error(source)) => Err(fault(source)),
+        Err(TryLockError::Error(source)) => Err(StoreError::of_file(&name, source)),
     }
 }
 

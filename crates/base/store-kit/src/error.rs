@@ -35,6 +35,11 @@ pub enum StoreError {
         "the store {0} is in use by another process. Stop it first: one process owns an SQLite store"
     )]
     InUse(PathBuf),
+    /// Root was about to make a file of the store in another user's folder. The operator's fault.
+    #[error(
+        "{0} would be root's in the folder of another user, whose daemon couldn't open it. Run the command as that user; nothing was made"
+    )]
+    NotOurs(PathBuf),
     /// The file is no SQLite database or is damaged.
     #[error(
         "the store {0} is damaged or no SQLite database. Put it aside and restore a backup; nothing was changed"
@@ -140,6 +145,7 @@ impl StoreError {
             Self::File { .. } => "store-file",
             Self::Disk { .. } => "store-disk",
             Self::InUse(_) => "store-in-use",
+            Self::NotOurs(_) => "store-not-ours",
             Self::Corrupt(_) => "store-corrupt",
             Self::OtherZone { .. } => "store-other-zone",
             Self::Newer { .. } => "store-newer",

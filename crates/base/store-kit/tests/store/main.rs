@@ -295,6 +295,29 @@ async fn a_known_schema_opens_again_and_a_strange_one_is_refused() {
     refuses_strange_schemas(&url, "sam").await;
 }
 
+/// What root makes in a daemon's folder the daemon can't open.
+#[tokio::test]
+async fn root_makes_no_store_in_another_users_folder() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("zone");
+    std::fs::create_dir(&folder).unwrap();
+    // Who isn't root can't give a folder away, and makes nothing in another's.
+    if std::os::unix::fs::chown(&folder, Some(4321), None).is_err() {
+        return;
+    }
+    let path = folder.join("zone.db");
+    let url = store_kit::StoreUrl::Sqlite(path.clone());
+    let refused = Store::open(&url, "zone", TABLES, &SystemRandom).await;
+    assert_eq!(refused.err().unwrap().code(), "store-not-ours");
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
+    // What is the daemon's own can be looked at; the file beside it isn't made either.
+    std::fs::write(&path, "").unwrap();
+    std::os::unix::fs::chown(&path, Some(4321), None).unwrap();
+    let refused = Store::open(&url, "zone", TABLES, &SystemRandom).await;
+    assert_eq!(refused.err().unwrap().code(), "store-not-ours");
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1);
+}
+
 async fn drop_store(store: Store) {
     store.close().await;
 }
