@@ -21,8 +21,8 @@ use crate::reading::ExportEvidence;
 /// What is done instead of serving.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Begin the installation, once, on an empty store: makes its first security officers together, and the shares that can
-    /// open it again. Writes what each person gets into a new directory.
+    /// Begin the installation, once, on an empty store: makes its first security officers together, three at least, and the shares
+    /// that can open it again. Writes what each person gets into a new directory.
     Init {
         /// The officers (TOML): [[officer]] with id, name, identity and until, trained_at and trained_until.
         #[arg(long)]
@@ -49,7 +49,7 @@ pub(crate) enum Command {
     BringUpLog(BringUpLog),
     /// Forget who somebody was, as two officers approved, once nothing has to be kept of them.
     ForgetPerson(ForgetPerson),
-    /// Open an installation again that has fewer than two usable security officers, with the shares of several persons.
+    /// Open an installation again that has fewer than three usable security officers, with the shares of several persons.
     Reopen {
         /// The officers, as for `init`.
         #[arg(long)]
@@ -139,8 +139,9 @@ pub(crate) fn begin(
     now: UnixTime,
 ) -> Result<(Begun, Vec<Share>), Trouble> {
     let begun = ceremony::begin(site, plans, (need, of), settings, now, &SystemRandom);
-    let begun =
-        begun.map_err(|e| trouble("officers", e.to_string(), "check the officers' file"))?;
+    let remedy = "name three to nine different persons, so that one asks and two others approve, with terms of at most three \
+                  years, and two shares at least";
+    let begun = begun.map_err(|e| trouble("officers", e.to_string(), remedy))?;
     let shares = shares::deal(&begun.recovery, need, of, &SystemRandom);
     let shares =
         shares.map_err(|e| trouble("shares", e.to_string(), "choose how many of how many"))?;
@@ -243,5 +244,28 @@ mod tests {
         ] {
             assert!(read(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn two_officers_begin_nothing_and_nothing_is_handed_out() {
+        let (root, _) = jose::SigningKey::generate().unwrap();
+        let tenant = core_types::TenantId::parse("t").unwrap();
+        let site = Site {
+            sam: "sam.test",
+            tenant: &tenant,
+            root: root.public(),
+        };
+        let now = UnixTime::from_rfc3339("2026-11-20T00:00:00Z").unwrap();
+        let one = read("").unwrap().remove(0);
+        let plans: Vec<Plan> = ["sato", "suzuki", "takahashi"]
+            .map(|id| Plan {
+                officer: OfficerId::parse(id).unwrap(),
+                identity: id.to_owned(),
+                ..one.clone()
+            })
+            .into();
+        assert!(begin(site, &plans, (2, 3), Vec::new(), now).is_ok());
+        let refused = begin(site, &plans[..2], (2, 3), Vec::new(), now).err();
+        assert_eq!(refused.unwrap().code, "officers");
     }
 }

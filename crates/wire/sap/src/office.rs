@@ -456,7 +456,7 @@ pub struct Founder {
     pub exp: UnixTime,
 }
 
-/// What opens an installation again that has fewer than two usable security officers. Payload of `natsuin-reopen+jws`, signed
+/// What opens an installation again that has fewer than three usable security officers. Payload of `natsuin-reopen+jws`, signed
 /// by the recovery key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -8,6 +8,7 @@ use sap::act::Version1;
 use sap::office::{ACCOUNT, Founder, Genesis, Part, Reopen, TYP_GENESIS, TYP_REOPEN, Training};
 
 use super::GenesisRecord;
+use super::genesis::check_genesis;
 use crate::Reason;
 
 /// Bytes of an invitation's secret.
@@ -77,7 +78,7 @@ pub fn training(at: &str, until: &str) -> Option<Training> {
 /// Makes a genesis record with a fresh recovery key.
 ///
 /// # Errors
-/// [`Reason`] when an id is of another form or no key can be made.
+/// [`Reason`] when an id is of another form, no key can be made, or no installation would begin with it.
 pub fn begin(
     site: Site<'_>,
     plans: &[Plan],
@@ -101,8 +102,11 @@ pub fn begin(
         nonce: random.digest32(),
         at: now,
     };
+    let jws = sign(&key, TYP_GENESIS, &genesis)?;
+    // Before anything is handed out.
+    check_genesis(&jws, now)?;
     Ok(Begun {
-        jws: sign(&key, TYP_GENESIS, &genesis)?,
+        jws,
         recovery,
         invitations,
     })
@@ -178,7 +182,6 @@ fn founders(
 mod tests {
     use core_types::random::SystemRandom;
 
-    use super::super::genesis::check_genesis;
     use super::*;
 
     fn plan(name: &str) -> Plan {
@@ -215,15 +218,24 @@ mod tests {
             tenant: &tenant,
             root: root.public(),
         };
-        let plans = [plan("a"), plan("b")];
+        let two = begin(
+            site,
+            &[plan("a"), plan("b")],
+            (2, 3),
+            vec![],
+            now,
+            &SystemRandom,
+        );
+        assert_eq!(two.err(), Some(Reason::Invalid("officers")));
+        let plans = [plan("a"), plan("b"), plan("c")];
         let begun = begin(site, &plans, (2, 3), vec![], now, &SystemRandom).unwrap();
         let (genesis, record) = check_genesis(&begun.jws, now).unwrap();
-        assert_eq!(genesis.officers.len(), 2);
+        assert_eq!(genesis.officers.len(), 3);
         assert_eq!(genesis.officers[0].training, plans[0].training);
         assert_eq!(begun.invitations[1].account.as_str(), "officer.b");
-        let again = [plan("c"), plan("d")];
+        let again = [plan("d"), plan("e"), plan("f")];
         let (jws, _) = reopen(&record, &begun.recovery, &again, now, &SystemRandom).unwrap();
-        assert!(record.reopen(&jws, 0, now).is_ok());
+        assert!(record.reopen(&jws, &[], now).is_ok());
         let other = SigningKey::generate().unwrap().1;
         let foreign = reopen(&record, &other, &again, now, &SystemRandom);
         assert_eq!(foreign.unwrap_err(), Reason::Mismatch);

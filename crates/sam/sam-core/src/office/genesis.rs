@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use core_types::{Digest32, UnixTime, sha256};
+use core_types::{Digest32, OfficerId, UnixTime, sha256};
 use jose::Jwk;
 use sap::office::{Founder, Genesis, Reopen, TYP_GENESIS, TYP_REOPEN};
 use serde::{Deserialize, Serialize};
 
-use super::people::{FEWEST, MAX_TERM, check_account, check_training, check_words};
+use super::people::{ENOUGH, MAX_TERM, check_account, check_training, check_words};
 use crate::Reason;
 
 /// Most officers that are made together.
@@ -30,7 +30,7 @@ pub struct GenesisRecord {
 }
 
 /// Checks the record with which an installation begins: that the recovery key which it names signed it, and that it makes at
-/// least two different persons security officers.
+/// least three different persons security officers: with two, nobody could approve what one of them asks for.
 ///
 /// # Errors
 /// [`Reason::Registration`] for a wrong signature, [`Reason::Invalid`] naming the member.
@@ -43,6 +43,7 @@ pub fn check_genesis(jws: &str, now: UnixTime) -> Result<(Genesis, GenesisRecord
     if genesis.need < 2 || genesis.need > genesis.of {
         return Err(Reason::Invalid("need"));
     }
+    check_together(&[], &genesis.officers)?;
     check_founders(&genesis.officers, genesis.at, now)?;
     let record = GenesisRecord {
         genesis: sha256(&[jws.as_bytes()]),
@@ -54,7 +55,7 @@ pub fn check_genesis(jws: &str, now: UnixTime) -> Result<(Genesis, GenesisRecord
 }
 
 impl GenesisRecord {
-    /// Checks what opens an installation again of which `usable` security officers are left: too few, or nobody needs it.
+    /// Checks what opens an installation again of which the security officers `usable` are left: too few, or nobody needs it.
     /// Answers the successor.
     ///
     /// # Errors
@@ -63,10 +64,10 @@ impl GenesisRecord {
     pub fn reopen(
         &self,
         jws: &str,
-        usable: usize,
+        usable: &[OfficerId],
         now: UnixTime,
     ) -> Result<(Reopen, Self), Reason> {
-        if usable >= FEWEST {
+        if usable.len() >= ENOUGH {
             return Err(Reason::NotAllowed("enough-officers"));
         }
         let payload = jose::verify(jws, TYP_REOPEN, &self.recovery)
@@ -78,6 +79,7 @@ impl GenesisRecord {
         if self.reopened.checked_add(1) != Some(reopen.serial) {
             return Err(Reason::Used);
         }
+        check_together(usable, &reopen.officers)?;
         check_founders(&reopen.officers, reopen.at, now)?;
         let next = Self {
             reopened: reopen.serial,
@@ -87,8 +89,18 @@ impl GenesisRecord {
     }
 }
 
+/// Whether those who are left and these together are enough that one asks and two others approve.
+fn check_together(left: &[OfficerId], founders: &[Founder]) -> Result<(), Reason> {
+    let named = founders.iter().map(|f| &f.officer);
+    let all: BTreeSet<&OfficerId> = left.iter().chain(named).collect();
+    match all.len() >= ENOUGH {
+        true => Ok(()),
+        false => Err(Reason::Invalid("officers")),
+    }
+}
+
 fn check_founders(founders: &[Founder], at: UnixTime, now: UnixTime) -> Result<(), Reason> {
-    if !(FEWEST..=MOST).contains(&founders.len()) {
+    if !(1..=MOST).contains(&founders.len()) {
         return Err(Reason::Invalid("officers"));
     }
     if (now.0 - at.0).abs() > 3600 {
@@ -173,17 +185,18 @@ mod tests {
     }
 
     #[test]
-    fn two_different_persons_begin_or_nobody() {
+    fn three_different_persons_begin_or_nobody() {
         let (key, _) = SigningKey::generate().unwrap();
         let good = |officers| check_genesis(&genesis(officers, &key), NOW).is_ok();
-        assert!(good(vec![founder(1), founder(2)]));
+        assert!(good((1..=3).map(founder).collect()));
         assert!(good((1..=9).map(founder).collect()));
         assert!(!good(vec![founder(1)]));
+        assert!(!good(vec![founder(1), founder(2)]));
         assert!(!good((1..=10).map(founder).collect()));
         let alike = |change: fn(&mut Founder)| {
             let mut second = founder(2);
             change(&mut second);
-            good(vec![founder(1), second])
+            good(vec![founder(1), second, founder(3)])
         };
         assert!(alike(|_| ()));
         assert!(!alike(|f| f.officer = founder(1).officer));
@@ -201,6 +214,7 @@ mod tests {
                     ..founder(1)
                 },
                 founder(2),
+                founder(3),
             ])
         };
         assert!(with(trained(NOW, NOW.plus(1))));
@@ -209,7 +223,7 @@ mod tests {
         assert!(!alike(|f| f.exp = NOW.plus(MAX_INVITATION + 1)));
         // Signed by another key than it names.
         let (other, _) = SigningKey::generate().unwrap();
-        let jws = genesis(vec![founder(1), founder(2)], &key);
+        let jws = genesis((1..=3).map(founder).collect(), &key);
         let payload = jose::verify(&jws, TYP_GENESIS, key.public()).unwrap();
         let forged = other.sign(TYP_GENESIS, &payload).unwrap();
         assert!(check_genesis(&forged, NOW).is_err());
@@ -219,7 +233,7 @@ mod tests {
     fn one_share_is_never_enough_and_the_record_is_of_now() {
         let (key, _) = SigningKey::generate().unwrap();
         let checked = |shares, at| {
-            let jws = shared(vec![founder(1), founder(2)], shares, at, &key);
+            let jws = shared((1..=3).map(founder).collect(), shares, at, &key);
             check_genesis(&jws, NOW).map(drop)
         };
         for shares in [(2, 2), (2, 3), (3, 5)] {
@@ -240,36 +254,53 @@ mod tests {
     fn opening_again_takes_the_recovery_key_a_need_and_the_next_number() {
         let (key, _) = SigningKey::generate().unwrap();
         let (other, _) = SigningKey::generate().unwrap();
-        let jws = genesis(vec![founder(1), founder(2)], &key);
+        let jws = genesis((1..=3).map(founder).collect(), &key);
         let (_, record) = check_genesis(&jws, NOW).unwrap();
-        let reopen = |serial, of| Reopen {
+        let left = |n: u8| (1..=n).map(|n| founder(n).officer).collect::<Vec<_>>();
+        let named = |serial, of, officers| Reopen {
             v: Version1,
             genesis: of,
             serial,
-            officers: vec![founder(3), founder(4)],
+            officers,
             at: NOW,
         };
+        let reopen = |serial, of| named(serial, of, vec![founder(4), founder(5)]);
         let sign = |key: &SigningKey, r: &Reopen| {
             key.sign(TYP_REOPEN, &serde_json::to_vec(r).unwrap())
                 .unwrap()
         };
         let good = sign(&key, &reopen(1, record.genesis));
-        let needless = record.reopen(&good, 2, NOW);
+        let needless = record.reopen(&good, &left(3), NOW);
         assert_eq!(needless.unwrap_err(), Reason::NotAllowed("enough-officers"));
-        let foreign = record.reopen(&sign(&other, &reopen(1, record.genesis)), 1, NOW);
+        let foreign = sign(&other, &reopen(1, record.genesis));
+        let foreign = record.reopen(&foreign, &left(1), NOW);
         assert!(matches!(foreign, Err(Reason::Registration(_))));
         let elsewhere = sign(&key, &reopen(1, Digest32([0; 32])));
         assert_eq!(
-            record.reopen(&elsewhere, 1, NOW).unwrap_err(),
+            record.reopen(&elsewhere, &left(1), NOW).unwrap_err(),
             Reason::Mismatch
         );
-        let (_, next) = record.reopen(&good, 1, NOW).unwrap();
-        assert_eq!(next.reopen(&good, 1, NOW).unwrap_err(), Reason::Used);
+        // With those who are left there have to be three.
+        let few = Err(Reason::Invalid("officers"));
+        let opened = |officers, usable: &[OfficerId]| {
+            let jws = sign(&key, &named(1, record.genesis, officers));
+            record.reopen(&jws, usable, NOW).map(drop)
+        };
+        assert_eq!(opened(vec![founder(4), founder(5)], &[]), few);
+        assert_eq!(opened(vec![founder(4)], &left(1)), few);
+        assert_eq!(opened(vec![founder(2)], &left(2)), few, "known already");
+        assert_eq!(opened(vec![], &left(2)), few);
+        assert_eq!(opened(vec![founder(4)], &left(2)), Ok(()));
+        let three = (4..=6).map(founder).collect();
+        assert_eq!(opened(three, &[]), Ok(()));
+        let (_, next) = record.reopen(&good, &left(1), NOW).unwrap();
+        let again = next.reopen(&good, &left(1), NOW).unwrap_err();
+        assert_eq!(again, Reason::Used);
         assert!(
-            next.reopen(&sign(&key, &reopen(2, record.genesis)), 0, NOW)
+            next.reopen(&sign(&key, &reopen(2, record.genesis)), &left(2), NOW)
                 .is_ok()
         );
         // The record of the beginning is no word to open again.
-        assert!(record.reopen(&jws, 1, NOW).is_err());
+        assert!(record.reopen(&jws, &left(1), NOW).is_err());
     }
 }

@@ -12,8 +12,10 @@ use crate::Reason;
 pub const MAX_TERM: i64 = 3 * 366 * 24 * 3600;
 /// An appointment or training that ends within this time is due, in seconds.
 pub const DUE: i64 = 30 * 24 * 3600;
-/// How many security officers an installation needs to go on.
+/// How many security officers every decision leaves.
 pub const FEWEST: usize = 2;
+/// With how many an installation begins, and down to how many it isn't opened again: one asks and two others approve.
+pub const ENOUGH: usize = 3;
 
 /// One that ends within this time is pressing, in seconds.
 const PRESSING: i64 = 7 * 24 * 3600;

@@ -65,7 +65,7 @@ async fn an_installation_begins_once_and_that_is_the_first_entry_of_its_log() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_two_different_persons_begin_an_installation_of_this_sam() {
+async fn only_three_different_persons_begin_an_installation_of_this_sam() {
     let world = World::on(testing::sqlite(MIGRATIONS).await).await;
     let root = world.sam.root().clone();
     let now = world.clock.now();
@@ -87,7 +87,7 @@ async fn only_two_different_persons_begin_an_installation_of_this_sam() {
     let config = &world.config;
     assert_eq!(refused(|_| (), config).await, None);
     for change in [
-        (|f: &mut Founders| f.genesis.officers.truncate(1)) as fn(&mut Founders),
+        (|f: &mut Founders| f.genesis.officers.truncate(2)) as fn(&mut Founders),
         |f| f.genesis.officers[1].identity = f.genesis.officers[0].identity,
         |f| f.genesis.officers[1].officer = f.genesis.officers[0].officer.clone(),
         |f| f.genesis.at = f.genesis.at.plus(-7200),
@@ -107,13 +107,17 @@ async fn shares_open_an_installation_again_that_has_too_few_officers_and_no_othe
     for world in worlds().await {
         let mut founders = world.officers().await;
         let record = world.sam.genesis().await.unwrap();
-        let secrets = [secret(), secret()];
+        let secrets = [secret(), secret(), secret()];
         let now = world.clock.now();
         let reopen = |serial: u32, at: UnixTime| Reopen {
             v: Version1,
             genesis: record.genesis,
             serial,
-            officers: vec![founder("d", &secrets[0], at), founder("e", &secrets[1], at)],
+            officers: vec![
+                founder("d", &secrets[0], at),
+                founder("e", &secrets[1], at),
+                founder("f", &secrets[2], at),
+            ],
             at,
         };
         let sign = |key: &SigningKey, reopen: &Reopen| {
@@ -133,6 +137,11 @@ async fn shares_open_an_installation_again_that_has_too_few_officers_and_no_othe
         let told = reopen(1, now);
         let (stranger, _) = SigningKey::generate().unwrap();
         assert!(world.sam.reopen(&sign(&stranger, &told)).await.is_err());
+        // Two would be stuck again.
+        let mut two = told.clone();
+        two.officers.truncate(2);
+        let few = world.sam.reopen(&sign(&founders.recovery, &two)).await;
+        assert!(matches!(few, Err(FoundError::Refused(_))), "{few:?}");
         world
             .sam
             .reopen(&sign(&founders.recovery, &told))
@@ -145,15 +154,29 @@ async fn shares_open_an_installation_again_that_has_too_few_officers_and_no_othe
                 .await
                 .is_err()
         );
-        for (founder, secret) in told.officers.iter().zip(&secrets) {
+        // The third never opens the link: those two open it again, by one more.
+        for (founder, secret) in told.officers.iter().zip(&secrets[..2]) {
             let mut device = world.enrol_officer(&founder.voucher, secret).await.unwrap();
             world.log_in(&mut device).await.unwrap();
         }
-        let second = sign(&founders.recovery, &reopen(2, now));
+        let last = secret();
+        let one_more = Reopen {
+            officers: vec![founder("g", &last, now)],
+            ..reopen(2, now)
+        };
+        world
+            .sam
+            .reopen(&sign(&founders.recovery, &one_more))
+            .await
+            .unwrap();
+        let voucher = &one_more.officers[0].voucher;
+        let mut device = world.enrol_officer(voucher, &last).await.unwrap();
+        world.log_in(&mut device).await.unwrap();
+        let third = sign(&founders.recovery, &reopen(3, now));
         assert!(
-            world.sam.reopen(&second).await.is_err(),
-            "there are two again"
+            world.sam.reopen(&third).await.is_err(),
+            "there are three again"
         );
-        assert_eq!(world.audited("office.reopened", "").await, 1);
+        assert_eq!(world.audited("office.reopened", "").await, 2);
     }
 }

@@ -253,7 +253,7 @@ async fn officers_whose_rows_are_refused_come_back_by_the_recovery_key() {
         )
         .await;
         let node = world.node("sam-2").await;
-        let secrets = [secret(), secret()];
+        let secrets = [secret(), secret(), secret()];
         world.clock.advance(2);
         let now = world.clock.now();
         let told = Reopen {
@@ -263,6 +263,7 @@ async fn officers_whose_rows_are_refused_come_back_by_the_recovery_key() {
             officers: vec![
                 founder("a", &secrets[0], now),
                 founder("b", &secrets[1], now),
+                founder("d", &secrets[2], now),
             ],
             at: now,
         };
@@ -291,7 +292,7 @@ async fn officers_whose_rows_are_refused_come_back_by_the_recovery_key() {
             devices.push(device.unwrap());
         }
         let seen = people(&world, &mut devices[0]).await;
-        assert_eq!((seen.usable, seen.refused), (2, vec![officer("c")]));
+        assert_eq!((seen.usable, seen.refused), (3, vec![officer("c")]));
         world.log_in(&mut devices[1]).await.unwrap();
         for device in &mut old {
             assert!(world.log_in(device).await.is_err(), "{}", device.account);

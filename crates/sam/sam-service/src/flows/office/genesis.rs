@@ -108,7 +108,7 @@ impl<C: CryptoModule> Sam<C> {
         }
     }
 
-    /// Opens an installation again that has fewer than two usable security officers, by a proposal of the recovery key. Officers
+    /// Opens an installation again that has fewer than three usable security officers, by a proposal of the recovery key. Officers
     /// and accounts whose rows are refused come back by it under their names; nodes that run heed them after their next start.
     ///
     /// # Errors
@@ -119,8 +119,8 @@ impl<C: CryptoModule> Sam<C> {
             let now = self.now(tx).await?.time;
             let row = rows::get::<GenesisRecord>(tx, &self.sealer, GENESIS).await?;
             let row = row.ok_or(Reason::NotFound)?;
-            let usable = self.usable_officers(tx, now).await?.len();
-            let (told, next) = row.body.reopen(proposal, usable, now)?;
+            let usable = self.usable_officers(tx, now).await?;
+            let (told, next) = row.body.reopen(proposal, &usable, now)?;
             rows::save(tx, &self.sealer, &row, &next).await?;
             let mut events = vec![Event::OfficeReopened {
                 evidence: digest,
