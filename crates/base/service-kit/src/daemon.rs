@@ -209,14 +209,20 @@ impl FilesRead {
 
 /// SHA-256 of a configuration file, under the name `config`, and of the files that it names under these members
 /// (`tls.ca`; `*` for every member of a table or an array), each under the member's name. Members that aren't there are left out.
+/// `root`: where what it names lies if this is a copy from another machine.
 ///
 /// # Errors
 /// [`Trouble`] when a file can't be read or isn't TOML.
-pub fn digests(config: &Path, members: &[&str]) -> Result<BTreeMap<String, Digest32>, Trouble> {
+pub fn digests(
+    config: &Path,
+    members: &[&str],
+    root: Option<&Path>,
+) -> Result<BTreeMap<String, Digest32>, Trouble> {
     let mut read = FilesRead::default();
     let parsed: toml::Table = read.load(config)?;
     for (name, file) in found(&parsed, members) {
-        read.text(&name, &file)?;
+        let copied = root.map(|root| root.join(file.strip_prefix("/").unwrap_or(&file)));
+        read.text(&name, copied.as_ref().unwrap_or(&file))?;
     }
     Ok(read.digests())
 }
@@ -315,7 +321,7 @@ mod tests {
             d = dir.path().display()
         );
         fs::write(at("config"), &text).unwrap();
-        let of = |members: &[&str]| digests(&at("config"), members);
+        let of = |members: &[&str]| digests(&at("config"), members, None);
         let members = [
             "root",
             "tls.ca",

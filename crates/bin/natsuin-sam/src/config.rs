@@ -494,7 +494,7 @@ mod tests {
         let tenant = &made.tenants[0];
         assert_eq!((tenant.id.as_str(), tenant.policy.version), ("minato", 7));
         let read = files.digests();
-        assert_eq!(read, daemon::digests(&path, SIGNED_FILES).unwrap());
+        assert_eq!(read, daemon::digests(&path, SIGNED_FILES, None).unwrap());
         assert_eq!(read.len(), 14, "{read:?}");
     }
 }

@@ -555,7 +555,7 @@ mod tests {
         config.public(&mut files).unwrap();
         config.audit.read(&mut files).unwrap();
         let read = signed_of(&files.digests());
-        assert_eq!(read, daemon::digests(&path, SIGNED_FILES).unwrap());
+        assert_eq!(read, daemon::digests(&path, SIGNED_FILES, None).unwrap());
         assert_eq!(read.len(), 12, "{read:?}");
     }
 

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use core_types::bytes::from_b64u;
 use core_types::clock::SystemClock;
 use core_types::words::is_reason;
@@ -21,12 +21,9 @@ use crate::output::{Exit, Failure, Out};
 pub enum ConfigCommand {
     /// Sign a new configuration (with --serial), or add a signature to what another officer has signed.
     Sign {
-        /// Configuration files of `natsuin-sam` (or of another zone), one for each node.
-        #[arg(required = true)]
-        configs: Vec<PathBuf>,
-        /// Whose they are.
-        #[arg(long, value_enum, default_value_t)]
-        zone: Whose,
+        /// Which.
+        #[command(flatten)]
+        files: ConfigFiles,
         /// File of signatures; goes beside each node's configuration as `….toml.sig`.
         #[arg(long)]
         sig: PathBuf,
@@ -51,16 +48,27 @@ pub enum ConfigCommand {
     },
     /// Show what was signed and by whom, and whether these are the files.
     Verify {
-        /// Configuration files of `natsuin-sam` (or of another zone), one for each node.
-        #[arg(required = true)]
-        configs: Vec<PathBuf>,
-        /// Whose they are.
-        #[arg(long, value_enum, default_value_t)]
-        zone: Whose,
+        /// Which.
+        #[command(flatten)]
+        files: ConfigFiles,
         /// File of signatures.
         #[arg(long)]
         sig: PathBuf,
     },
+}
+
+/// Configuration files, with what they name.
+#[derive(Debug, Clone, Args)]
+pub struct ConfigFiles {
+    /// Configuration files of `natsuin-sam` (or of another zone), one for each node.
+    #[arg(required = true)]
+    pub configs: Vec<PathBuf>,
+    /// Whose they are.
+    #[arg(long, value_enum, default_value_t)]
+    pub zone: Whose,
+    /// Directory of copies from the machines: a file named there as /etc/natsuin/ca.pem is read as DIR/etc/natsuin/ca.pem.
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<PathBuf>,
 }
 
 /// Whose configuration it is.
@@ -106,10 +114,8 @@ impl Whose {
 /// What to sign.
 #[derive(Debug)]
 pub struct Sign {
-    /// Whose configuration it is.
-    pub zone: Whose,
-    /// Configuration files, one a node.
-    pub configs: Vec<PathBuf>,
+    /// The files.
+    pub files: ConfigFiles,
     /// File of signatures.
     pub sig: PathBuf,
     /// Private key of the officer, PKCS#8.
@@ -140,8 +146,7 @@ pub struct New {
 pub fn run(command: ConfigCommand, out: Out) -> Result<Exit, Failure> {
     match command {
         ConfigCommand::Sign {
-            configs,
-            zone,
+            files,
             sig,
             key,
             serial,
@@ -162,15 +167,14 @@ pub fn run(command: ConfigCommand, out: Out) -> Result<Exit, Failure> {
                     exp,
                 });
             let sign = Sign {
-                zone,
-                configs,
+                files,
                 sig,
                 key,
                 new,
             };
             self::sign(&sign, out)
         }
-        ConfigCommand::Verify { configs, zone, sig } => verify(zone, &configs, &sig, out),
+        ConfigCommand::Verify { files, sig } => verify(&files, &sig, out),
     }
 }
 
@@ -189,12 +193,12 @@ pub fn sign(what: &Sign, out: Out) -> Result<Exit, Failure> {
     })?;
     let (payload, mut signatures) = match &what.new {
         Some(new) => {
-            let manifest = manifest(what.zone, &what.configs, new)?;
+            let manifest = manifest(&what.files, new)?;
             (manifest.bytes().unwrap_or_default(), Vec::new())
         }
         None => {
             let signed = Signed::read(&what.sig)?;
-            let same = manifest_of(what.zone, &what.configs, &signed.manifest)?;
+            let same = manifest_of(&what.files, &signed.manifest)?;
             if same != signed.manifest {
                 let not = "these files aren't those that were signed";
                 return Err(input(
@@ -211,18 +215,18 @@ pub fn sign(what: &Sign, out: Out) -> Result<Exit, Failure> {
     let text = signatures.join("\n") + "\n";
     std::fs::write(&what.sig, text)
         .map_err(|e| input(&what.sig, &e, "check that the directory may be written"))?;
-    verify(what.zone, &what.configs, &what.sig, out)
+    verify(&what.files, &what.sig, out)
 }
 
 /// Shows what was signed, by whom, and whether these are the files.
 ///
 /// # Errors
 /// [`Failure`]: a file can't be read.
-pub fn verify(zone: Whose, configs: &[PathBuf], sig: &Path, out: Out) -> Result<Exit, Failure> {
+pub fn verify(files: &ConfigFiles, sig: &Path, out: Out) -> Result<Exit, Failure> {
     let m = out.m();
     let signed = Signed::read(sig)?;
     let manifest = &signed.manifest;
-    let same = manifest_of(zone, configs, manifest)?.nodes == manifest.nodes;
+    let same = manifest_of(files, manifest)?.nodes == manifest.nodes;
     let mut by = Vec::new();
     let mut bad = 0_u64;
     for signature in &signed.signatures {
@@ -309,7 +313,7 @@ impl Signed {
     }
 }
 
-fn manifest(zone: Whose, configs: &[PathBuf], new: &New) -> Result<Manifest, Failure> {
+fn manifest(files: &ConfigFiles, new: &New) -> Result<Manifest, Failure> {
     if !is_reason(&new.reason) {
         return Err(Failure::new(
             Exit::Input,
@@ -332,18 +336,18 @@ fn manifest(zone: Whose, configs: &[PathBuf], new: &New) -> Result<Manifest, Fai
         signers: new.signers.iter().map(jwk).collect::<Result<_, _>>()?,
         nodes: std::collections::BTreeMap::new(),
     };
-    manifest_of(zone, configs, &empty)
+    manifest_of(files, &empty)
 }
 
 /// `like`, with whose they are and the files that these configurations have now.
-fn manifest_of(zone: Whose, configs: &[PathBuf], like: &Manifest) -> Result<Manifest, Failure> {
+fn manifest_of(files: &ConfigFiles, like: &Manifest) -> Result<Manifest, Failure> {
     let mut made = Manifest {
         nodes: std::collections::BTreeMap::new(),
         ..like.clone()
     };
-    for path in configs {
-        let (of, node) = zone.names(path)?;
-        let files = daemon::digests(path, zone.files())?;
+    for path in &files.configs {
+        let (of, node) = files.zone.names(path)?;
+        let digests = daemon::digests(path, files.zone.files(), files.root.as_deref())?;
         if !made.nodes.is_empty() && made.of != of {
             let not = "it is another service's than the one before";
             return Err(input(
@@ -353,7 +357,7 @@ fn manifest_of(zone: Whose, configs: &[PathBuf], like: &Manifest) -> Result<Mani
             ));
         }
         made.of = of;
-        if made.nodes.insert(node, files).is_some() {
+        if made.nodes.insert(node, digests).is_some() {
             let not = "two configurations of one node";
             return Err(input(path, &not, "give each node a name of its own"));
         }
@@ -390,162 +394,4 @@ fn input(path: &Path, what: &dyn std::fmt::Display, remedy: &'static str) -> Fai
 }
 
 #[cfg(test)]
-mod tests {
-    use web_ui::Lang;
-
-    use super::*;
-
-    const QUIET: Out = Out {
-        json: false,
-        lang: Lang::En,
-    };
-
-    struct Desk {
-        dir: tempfile::TempDir,
-        reason: &'static str,
-    }
-
-    impl Desk {
-        fn new() -> Self {
-            let desk = Self {
-                dir: tempfile::tempdir().unwrap(),
-                reason: "a new node",
-            };
-            desk.write("ca.pem", "a CA");
-            for node in ["n1", "n2"] {
-                let tls = format!("[tls]\nca = '{}'\n", desk.at("ca.pem").display());
-                let text = format!("sam = 's'\nnode = '{node}'\n{tls}");
-                desk.write(&format!("{node}.toml"), &text);
-            }
-            for officer in ["a", "b", "c"] {
-                let (key, pkcs8) = SigningKey::generate().unwrap();
-                std::fs::write(desk.at(&format!("{officer}.key")), pkcs8.expose()).unwrap();
-                let jwk = serde_json::to_string(key.public()).unwrap();
-                desk.write(&format!("{officer}.jwk"), &jwk);
-            }
-            desk
-        }
-
-        fn at(&self, name: &str) -> PathBuf {
-            self.dir.path().join(name)
-        }
-
-        fn write(&self, name: &str, text: &str) {
-            std::fs::write(self.at(name), text).unwrap();
-        }
-
-        fn configs(&self) -> Vec<PathBuf> {
-            vec![self.at("n1.toml"), self.at("n2.toml")]
-        }
-
-        fn sign(&self, officer: &str, new: bool) -> Result<Exit, Failure> {
-            let signers = || vec![self.at("a.jwk"), self.at("b.jwk")];
-            let what = Sign {
-                zone: Whose::Sam,
-                configs: self.configs(),
-                sig: self.at("sig"),
-                key: self.at(&format!("{officer}.key")),
-                new: new.then(|| New {
-                    serial: 7,
-                    need: 2,
-                    signers: signers(),
-                    reason: self.reason.to_owned(),
-                    exp: UnixTime(1_800_000_000),
-                }),
-            };
-            sign(&what, QUIET)
-        }
-
-        fn verify(&self) -> Exit {
-            verify(Whose::Sam, &self.configs(), &self.at("sig"), QUIET).unwrap()
-        }
-    }
-
-    #[test]
-    fn two_officers_sign_the_same_files() {
-        let desk = Desk::new();
-        assert_eq!(
-            desk.sign("a", true).unwrap(),
-            Exit::Undetermined,
-            "one of two"
-        );
-        assert_eq!(desk.sign("b", false).unwrap(), Exit::Good);
-        let read = Signed::read(&desk.at("sig")).unwrap();
-        assert_eq!((read.manifest.serial, read.signatures.len()), (7, 2));
-        assert_eq!(read.manifest.reason, "a new node");
-        assert_eq!(read.manifest.exp, UnixTime(1_800_000_000));
-        let nodes: Vec<_> = read.manifest.nodes.keys().collect();
-        assert_eq!(nodes, ["n1", "n2"]);
-        assert!(read.manifest.nodes["n1"].contains_key("tls.ca"));
-        // Whoever isn't among them shows as somebody else.
-        assert_eq!(desk.sign("c", false).unwrap(), Exit::Undetermined);
-    }
-
-    #[test]
-    fn nothing_is_signed_without_a_reason_in_plain_words() {
-        for reason in ["", " ", "a\nb", "a\u{202e}b"] {
-            let desk = Desk {
-                reason,
-                ..Desk::new()
-            };
-            assert_eq!(desk.sign("a", true).unwrap_err().exit, Exit::Input);
-            assert!(!desk.at("sig").exists());
-        }
-    }
-
-    #[test]
-    fn a_file_that_was_changed_is_seen_and_not_signed_with() {
-        let desk = Desk::new();
-        desk.sign("a", true).unwrap();
-        desk.write("ca.pem", "another CA");
-        assert_eq!(desk.verify(), Exit::Negative);
-        assert_eq!(desk.sign("b", false).unwrap_err().exit, Exit::Input);
-        desk.write("ca.pem", "a CA");
-        assert_eq!(desk.sign("b", false).unwrap(), Exit::Good);
-        for bad in ["", "no.jws", "a.b.c\nd.e.f"] {
-            desk.write("sig", bad);
-            let read = verify(Whose::Sam, &desk.configs(), &desk.at("sig"), QUIET);
-            assert_eq!(read.unwrap_err().exit, Exit::Input, "{bad}");
-        }
-    }
-
-    #[test]
-    fn what_the_ssas_officers_sign_is_no_other_zones() {
-        let desk = Desk::new();
-        let ca = desk.at("ca.pem").display().to_string();
-        let text = format!(
-            "node = 'a'\n[tls]\nca = '{ca}'\n[audit]\nlog = 'here/ssa'\n[[time_stamping]]\nanchors = '{ca}'\n"
-        );
-        desk.write("ssa.toml", &text);
-        let (zone, configs) = (Whose::Ssa, vec![desk.at("ssa.toml")]);
-        let what = Sign {
-            zone,
-            configs: configs.clone(),
-            sig: desk.at("sig"),
-            key: desk.at("a.key"),
-            new: Some(New {
-                serial: 1,
-                need: 2,
-                signers: vec![desk.at("a.jwk"), desk.at("b.jwk")],
-                reason: "first".to_owned(),
-                exp: UnixTime(1_800_000_000),
-            }),
-        };
-        assert_eq!(sign(&what, QUIET).unwrap(), Exit::Undetermined);
-        let read = Signed::read(&desk.at("sig")).unwrap();
-        assert_eq!(read.manifest.of, Zone::Ssa.of("here/ssa"));
-        let named: Vec<_> = read.manifest.nodes["a"].keys().collect();
-        assert_eq!(named, ["config", "time_stamping.0.anchors", "tls.ca"]);
-        assert!(verify(Whose::Sam, &configs, &desk.at("sig"), QUIET).is_err());
-    }
-
-    #[test]
-    fn configurations_of_one_node_or_of_two_sams_are_not_one() {
-        let desk = Desk::new();
-        let text = std::fs::read_to_string(desk.at("n2.toml")).unwrap();
-        for other in [text.replace("'n2'", "'n1'"), text.replace("'s'", "'t'")] {
-            desk.write("n2.toml", &other);
-            assert_eq!(desk.sign("a", true).unwrap_err().exit, Exit::Input);
-        }
-    }
-}
+mod tests;

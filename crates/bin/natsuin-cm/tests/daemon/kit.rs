@@ -88,7 +88,7 @@ impl Site {
     }
 
     fn sign(&self, config: &Path) {
-        let files = service_kit::daemon::digests(config, cm_core::SIGNED_FILES).unwrap();
+        let files = service_kit::daemon::digests(config, cm_core::SIGNED_FILES, None).unwrap();
         let manifest = Manifest {
             v: 2,
             of: Zone::Cm.of("test/cm"),

@@ -96,7 +96,7 @@ async fn a_signed_configuration_is_obeyed_and_a_changed_one_is_not() {
     let said = site.refused(SOFTWARE);
     assert!(said.contains("(code settings-refused)"), "{said}");
     let keys = [0; 2].map(|_| jose::SigningKey::generate().unwrap().0);
-    let files = service_kit::daemon::digests(&path, cm_core::SIGNED_FILES).unwrap();
+    let files = service_kit::daemon::digests(&path, cm_core::SIGNED_FILES, None).unwrap();
     let manifest = Manifest {
         v: 2,
         of: Zone::Cm.of("test/cm"),
