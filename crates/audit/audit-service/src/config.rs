@@ -151,6 +151,14 @@ impl AuditConfig {
         LogKey::from_seed(&self.log, &seed).map_err(|e| trouble(&e))
     }
 
+    /// The log's public key, which witnesses and auditors want before the daemon starts for the first time.
+    ///
+    /// # Errors
+    /// [`Trouble`] when the seed's file can't be used.
+    pub fn public_key(&self) -> Result<String, Trouble> {
+        Ok(self.log_key()?.public())
+    }
+
     /// The witness's file.
     pub(crate) fn witness(&self) -> &std::path::Path {
         &self.witness
@@ -284,9 +292,23 @@ impl AuditConfig {
 
 #[cfg(test)]
 mod tests {
+    use core_types::SecretBytes;
     use service_kit::daemon;
 
     use super::*;
+
+    #[test]
+    fn a_logs_key_is_told_by_its_name_and_seed_alone() {
+        let seed = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(seed.path(), [7_u8; 32]).unwrap();
+        let audit = AuditConfig {
+            key: seed.path().to_owned(),
+            ..config("")
+        };
+        let expected = LogKey::from_seed("test/sam", &SecretBytes::new(vec![7; 32]));
+        assert_eq!(audit.public_key().unwrap(), expected.unwrap().public());
+        assert!(config("").public_key().is_err(), "no seed");
+    }
 
     const COSIGNED: &str =
         "[witnesses]\ncosigners = [{ url = 'https://w', key = '/w.pub' }]\npatience_seconds = 60\n";

@@ -227,6 +227,17 @@ pub fn digests(
     Ok(read.digests())
 }
 
+/// The value of a setting that may stand in a file of its own (`@FILE`), so that the configuration holds no secret.
+///
+/// # Errors
+/// As [`text`].
+pub fn kept_apart(setting: &str) -> Result<String, Trouble> {
+    match setting.strip_prefix('@') {
+        Some(file) => Ok(text(Path::new(file))?.trim().to_owned()),
+        None => Ok(setting.to_owned()),
+    }
+}
+
 /// The files that a configuration file names under these members, of the form that [`digests`] takes, by the names of their places.
 /// They need not be there.
 ///
@@ -306,6 +317,17 @@ mod tests {
         let away = Trouble::new(Trouble::AWAY, "the database is away", "wait");
         let store = Trouble::new("store", "it is another's", CHECK);
         assert_eq!((exit(&away), exit(&store)), (75, 4));
+    }
+
+    #[test]
+    fn a_setting_stands_in_the_configuration_or_in_a_file_of_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("store");
+        fs::write(&file, "postgres://sam:pw@localhost/n\n").unwrap();
+        let apart = kept_apart(&format!("@{}", file.display()));
+        assert_eq!(apart.unwrap(), "postgres://sam:pw@localhost/n");
+        assert_eq!(kept_apart("sqlite:/a").unwrap(), "sqlite:/a");
+        assert_eq!(kept_apart("@/nowhere").unwrap_err().code, "config-file");
     }
 
     #[test]

@@ -55,25 +55,28 @@ fn main() -> ExitCode {
 const ALTERED: &str = "read the error above; if the log or a row was altered keep the store as it is, and restore a backup";
 
 async fn run(args: Args) -> Result<(), Trouble> {
-    let mut config = Config::load(&args.config)?;
-    config.passphrase_file.clone_from(&args.passphrase_file);
     match &args.command {
         None => {
+            let mut config = Config::load(&args.config)?;
+            config.passphrase_file.clone_from(&args.passphrase_file);
             let (libraries, expected) = (config.backend.libraries(), &config.binary_sha256);
             let own = protect::Own::look(&args.config, libraries, expected.as_deref())?;
             serve_until_interrupted(config, own).await
         }
         Some(command) => {
-            // Shares, the root secret and opened rows are as secret in a command.
-            service_kit::harden_command(config.lock_memory)?;
-            admin::run(config, command).await?.tell(args.json);
+            let at = admin::At {
+                config: &args.config,
+                passphrase_file: args.passphrase_file.as_deref(),
+            };
+            admin::run(at, command).await?.tell(args.json);
             Ok(())
         }
     }
 }
 
 async fn open_store(url: &str) -> Result<Store, Trouble> {
-    let url = StoreUrl::parse(url).map_err(|e| store_trouble(&e))?;
+    let url = StoreUrl::parse(&daemon::kept_apart(url)?);
+    let url = url.map_err(|e| store_trouble(&e))?;
     let opened = Store::open(&url, "cm", MIGRATIONS, &SystemRandom).await;
     opened.map_err(|e| store_trouble(&e))
 }

@@ -40,6 +40,8 @@ pub(crate) enum Command {
     /// Give every entry of the SAM's log its place, sign a checkpoint, and write the log to a directory for archive, check and
     /// restore; on PostgreSQL beside the running daemon.
     ExportLog(ExportLog),
+    /// Print the public key of the SAM's log, as witnesses and auditors keep it (sam.pub), from its name and seed; nothing is started.
+    LogKey,
     /// Write the evidence of an act to a file, for an auditor; on PostgreSQL beside the running daemon.
     ExportEvidence(ExportEvidence),
     /// Delete from the SAM's live log what an archive has, as two officers approved.
@@ -72,7 +74,7 @@ impl Command {
             | Self::DeleteArchived(_)
             | Self::ForgetPerson(_)
             | Self::Reopen { .. } => true,
-            Self::Init { .. } | Self::BringUpLog(_) => false,
+            Self::Init { .. } | Self::BringUpLog(_) | Self::LogKey => false,
         }
     }
 }

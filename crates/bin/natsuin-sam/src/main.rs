@@ -61,13 +61,17 @@ async fn run(args: Args) -> Result<(), Trouble> {
     let mut files = FilesRead::default();
     let config: Config = files.load(&args.config)?;
     service_kit::harden(config.lock_memory)?;
+    if let Some(ceremony::Command::LogKey) = &args.command {
+        Answer::of("log_key", config.audit.public_key()?).tell(args.json);
+        return Ok(());
+    }
     let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom));
     let (identity, ca) = (
         config.tls.identity()?,
         files.text("tls.ca", &config.tls.ca)?,
     );
-    let url =
-        StoreUrl::parse(&config.store).map_err(|e| Trouble::new("store", e.to_string(), CHECK))?;
+    let url = StoreUrl::parse(&daemon::kept_apart(&config.store)?);
+    let url = url.map_err(|e| Trouble::new("store", e.to_string(), CHECK))?;
     let opened = Store::open(&url, "sam", MIGRATIONS, random.as_ref()).await;
     let store = opened.map_err(|e| store_trouble(&e))?;
     if args.restored {
@@ -320,7 +324,8 @@ async fn ceremonies(
         | ceremony::Command::ExportEvidence(_)
         | ceremony::Command::DeleteArchived(_)
         | ceremony::Command::ForgetPerson(_)
-        | ceremony::Command::BringUpLog(_) => String::new(),
+        | ceremony::Command::BringUpLog(_)
+        | ceremony::Command::LogKey => String::new(),
         ceremony::Command::Init {
             officers,
             need,

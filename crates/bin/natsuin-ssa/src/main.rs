@@ -53,6 +53,8 @@ enum Command {
     /// Give every entry of the SSA's log its place, sign a checkpoint, and write the log to a directory for archive, check and
     /// restore; on PostgreSQL beside the running daemon.
     ExportLog(ExportLog),
+    /// Print the public key of the SSA's log, as witnesses and auditors keep it (ssa.pub), from its name and seed; nothing is started.
+    LogKey,
     /// After the restore of a backup that is older than the log: put the entries that the store lacks back, from an export that
     /// the witness knows to its end. To be done before the first start.
     BringUpLog(BringUpLog),
@@ -85,6 +87,10 @@ async fn run(args: Args) -> Result<(), Trouble> {
     let mut files = FilesRead::default();
     let config: Config = files.load(&args.config)?;
     service_kit::harden(false)?;
+    if let Some(Command::LogKey) = &args.command {
+        Answer::of("log_key", config.audit.public_key()?).tell(args.json);
+        return Ok(());
+    }
     let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom));
     let (identity, ca) = (
         config.tls.identity()?,
@@ -128,7 +134,8 @@ async fn run(args: Args) -> Result<(), Trouble> {
         }
         None => None,
     };
-    let url = StoreUrl::parse(&config.store).map_err(|e| store_trouble(&e))?;
+    let url = StoreUrl::parse(&daemon::kept_apart(&config.store)?);
+    let url = url.map_err(|e| store_trouble(&e))?;
     let opened = Store::open(&url, "ssa", MIGRATIONS, random.as_ref()).await;
     let store = opened.map_err(|e| store_trouble(&e))?;
     let chain = daemon::secret32(&config.chain_key)?;

@@ -47,7 +47,7 @@ pub(crate) fn address(word: &str) -> Result<String, Failure> {
             "name a zone's configuration with its `store`, or a file that holds the address alone",
         )
     })?;
-    Ok(zone.store)
+    Ok(daemon::kept_apart(&zone.store)?)
 }
 
 /// The zone's configuration that a word names, where it isn't the address alone.
@@ -99,6 +99,8 @@ mod tests {
         ] {
             assert_eq!(address(&word).unwrap(), secret);
         }
+        let apart = file("apart.toml", &format!("store = \"{}\"\n", file("url", secret)));
+        assert_eq!(address(&apart).unwrap(), secret);
         for word in [
             "sqlite:/var/lib/natsuin/sam/sam.db",
             "postgres://sam@localhost/n",

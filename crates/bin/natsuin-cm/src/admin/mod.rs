@@ -15,6 +15,7 @@ use clap::Subcommand;
 use cm_api::rpc::{ChangeWrapping, WrappingRequest};
 use core_types::SecretBytes;
 use core_types::random::SystemRandom;
+use serde::Deserialize;
 use serde_json::json;
 use service_kit::http::HttpOptions;
 use service_kit::{Answer, Client, Identity, Trouble, daemon};
@@ -106,6 +107,8 @@ pub(crate) enum Command {
     /// Give every entry of the audit log its place, sign a checkpoint, and write the log to a directory for archive, check
     /// and restore.
     ExportLog(ExportLog),
+    /// Print the public key of the module's log, as witnesses and auditors keep it (cm.pub), from its name and seed; nothing is started.
+    LogKey,
     /// Delete from the module's live log what an archive has, as two officers approved.
     DeleteArchived(DeleteArchived),
     /// Forget who somebody was, as two officers approved, once nothing has to be kept of them.
@@ -287,20 +290,51 @@ impl Running {
     }
 }
 
-/// Does what an administrator wants; answers what was done.
+/// Where the settings are. Officers work at home, where the module's configuration isn't: what they do reads no more of it than the
+/// name of the SAM, or nothing.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct At<'a> {
+    pub(crate) config: &'a Path,
+    pub(crate) passphrase_file: Option<&'a Path>,
+}
+
+#[derive(Deserialize)]
+struct Named {
+    sam: String,
+}
+
+impl At<'_> {
+    fn config(self) -> Result<Config, Trouble> {
+        let mut config = Config::load(self.config)?;
+        config.passphrase_file = self.passphrase_file.map(Path::to_owned);
+        // Shares, the root secret and opened rows are as secret in a command.
+        service_kit::harden_command(config.lock_memory)?;
+        Ok(config)
+    }
+
+    fn sam(self) -> Result<String, Trouble> {
+        let named: Named = daemon::load(self.config)?;
+        Ok(named.sam)
+    }
+}
+
+/// Does what an administrator or an officer wants; answers what was done.
 ///
 /// # Errors
 /// [`Trouble`]: what happened, and what to do.
-pub(crate) async fn run(config: Config, command: &Command) -> Result<Answer, Trouble> {
+pub(crate) async fn run(at: At<'_>, command: &Command) -> Result<Answer, Trouble> {
+    service_kit::harden_command(false)?;
     let approval = |text| Answer::of("approval", text);
     let signed = |text| Answer::of("signed", text);
     match command {
         Command::Ceremony { out, need, of } => {
+            let config = at.config()?;
             let (secret, passphrase) = (&config.root_secret, config.passphrase());
             backup::ceremony(secret, passphrase, out, *need, *of).map(Answer::from)
         }
-        Command::CheckBackup { from } => backup::check(from, &config.root()?),
+        Command::CheckBackup { from } => backup::check(from, &at.config()?.root()?),
         Command::SealRoot => {
+            let config = at.config()?;
             let (secret, passphrase) = (&config.root_secret, config.passphrase());
             passphrase::seal(secret, passphrase, &SystemRandom).map(Answer::from)
         }
@@ -313,6 +347,7 @@ pub(crate) async fn run(config: Config, command: &Command) -> Result<Answer, Tro
             archives,
             approvals,
         } => {
+            let config = at.config()?;
             // Of several tokens one may be what was lost.
             let backend = backend::open(&config.backend, Missing::Waits);
             let backend = backend.map_err(|not| not.trouble)?;
@@ -333,7 +368,7 @@ pub(crate) async fn run(config: Config, command: &Command) -> Result<Answer, Tro
             backup::restore(&open_store(&config.store).await?, restore).await
         }
         Command::RestoreTarget => {
-            let target = backup::restore_target(&open_store(&config.store).await?).await;
+            let target = backup::restore_target(&open_store(&at.config()?.store).await?).await;
             target.map(|target| Answer::of("target", target))
         }
         Command::ApproveRestore {
@@ -345,7 +380,7 @@ pub(crate) async fn run(config: Config, command: &Command) -> Result<Answer, Tro
             exp,
         } => {
             let of = (backup.as_str(), target.as_str());
-            backup::approve_restore(&config.sam, key, root, of, reason, *exp).map(approval)
+            backup::approve_restore(&at.sam()?, key, root, of, reason, *exp).map(approval)
         }
         Command::SignAlgorithms { key, table } => officers::sign_algorithms(key, table).map(signed),
         Command::OfficerKey { out, public } => officers::officer_key(out, public).map(Answer::from),
@@ -357,7 +392,7 @@ pub(crate) async fn run(config: Config, command: &Command) -> Result<Answer, Tro
             officers,
         } => {
             let of = (*version, reason.as_str());
-            officers::approve_officers(&config.sam, key, root, of, officers).map(signed)
+            officers::approve_officers(&at.sam()?, key, root, of, officers).map(signed)
         }
         Command::Approve {
             key,
@@ -375,14 +410,22 @@ pub(crate) async fn run(config: Config, command: &Command) -> Result<Answer, Tro
                 reason,
                 exp: *exp,
             };
-            officers::approve(&config.sam, key, root, decision).map(approval)
+            officers::approve(&at.sam()?, key, root, decision).map(approval)
         }
-        Command::Switch { at, approvals } => {
-            officers::switch(&at.client(&config)?, officers::read_approvals(approvals)?).await
+        Command::Switch {
+            at: running,
+            approvals,
+        } => {
+            let client = running.client(&at.config()?)?;
+            officers::switch(&client, officers::read_approvals(approvals)?).await
         }
-        Command::Status { at } => officers::status(&at.client(&config)?).await,
-        Command::SelfTest { at } => officers::self_test(&at.client(&config)?).await,
-        Command::ChangeWrapping { at } => change_wrapping(&at.client(&config)?).await,
+        Command::Status { at: running } => officers::status(&running.client(&at.config()?)?).await,
+        Command::SelfTest { at: running } => {
+            officers::self_test(&running.client(&at.config()?)?).await
+        }
+        Command::ChangeWrapping { at: running } => {
+            change_wrapping(&running.client(&at.config()?)?).await
+        }
         Command::ApproveKey {
             key,
             root,
@@ -391,17 +434,21 @@ pub(crate) async fn run(config: Config, command: &Command) -> Result<Answer, Tro
             what,
         } => {
             let (why, what) = ((reason.as_str(), *exp), what.clone());
-            ceremony::approve(&config.sam, key, root, why, what).map(approval)
+            ceremony::approve(&at.sam()?, key, root, why, what).map(approval)
         }
         Command::HoldCeremony {
-            at,
+            at: running,
             approvals,
             request,
         } => {
-            let client = at.client(&config)?;
+            let client = running.client(&at.config()?)?;
             let approvals = officers::read_approvals(approvals)?;
             let held = ceremony::hold(&client, approvals, request.as_ref()).await;
             held.map(Answer::from)
+        }
+        Command::LogKey => {
+            let key = at.config()?.audit.public_key();
+            key.map(|key| Answer::of("log_key", key))
         }
         Command::Backup { .. }
         | Command::ExportLog(_)
@@ -410,7 +457,7 @@ pub(crate) async fn run(config: Config, command: &Command) -> Result<Answer, Tro
         | Command::ExportApprovals { .. }
         | Command::Scrub
         | Command::Recover
-        | Command::NewSam => beside::run(config, command).await,
+        | Command::NewSam => beside::run(at.config()?, command).await,
     }
 }
 

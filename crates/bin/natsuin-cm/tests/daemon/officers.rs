@@ -1,6 +1,7 @@
 //! The module's officers are those of its first start, until two of them say otherwise.
 
 use std::fs;
+use std::process::Command;
 
 use cm_api::rpc::Empty;
 use core_types::Clock as _;
@@ -82,8 +83,40 @@ async fn an_administrator_who_names_keys_of_their_own_has_no_module() {
     for told in ["cm.officers-in-force", "cm-officers-refused"] {
         assert!(in_files(log.as_ref(), told.as_bytes()), "{told}");
     }
+    // Nothing has to run for the key of the log to be known.
+    let exported = fs::read_to_string(dir.join("log/log.pub")).unwrap();
+    assert_eq!(site.done(&["log-key"]).trim(), exported.trim());
     let backup = site.done(&["backup", "--out", &at("backup")]);
     assert!(backup.contains("two of 2 officers approve"), "{backup}");
+}
+
+// shows: III-A1.4.2-dual-control
+#[test]
+fn at_home_an_officer_needs_the_name_of_the_sam_and_no_more_of_the_configuration() {
+    let home = tempfile::tempdir().unwrap();
+    let at = |name: &str| home.path().join(name).display().to_string();
+    let run = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_natsuin-cm"));
+        let done = command.arg("--config").arg(at("home.toml")).args(args);
+        done.output().unwrap()
+    };
+    let (key, public) = (at("own.key"), at("own.jwk"));
+    let made = run(&["officer-key", "--out", &key, "--public", &public]);
+    assert!(made.status.success(), "{made:?}");
+    // Any key of that kind will do for the module's.
+    let approve = [
+        "approve", "--key", &key, "--root", &public, "--to", "disabled", "--serial", "1", "--reason",
+        "r", "--exp", "1790000000",
+    ];
+    assert!(!run(&approve).status.success(), "for whose module?");
+    fs::write(at("home.toml"), "sam = \"sam.test\"\n").unwrap();
+    let approved = run(&approve);
+    assert!(approved.status.success(), "{approved:?}");
+    let said = String::from_utf8_lossy(&approved.stderr);
+    assert!(said.contains("The module of sam.test"), "{said}");
+    // What concerns the module's machine isn't done with so little.
+    let target = run(&["restore-target"]);
+    assert!(!target.status.success(), "{target:?}");
 }
 
 // shows: II-3.3.2-config-tamper-detected
