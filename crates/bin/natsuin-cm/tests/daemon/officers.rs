@@ -105,8 +105,19 @@ fn at_home_an_officer_needs_the_name_of_the_sam_and_no_more_of_the_configuration
     assert!(made.status.success(), "{made:?}");
     // Any key of that kind will do for the module's.
     let approve = [
-        "approve", "--key", &key, "--root", &public, "--to", "disabled", "--serial", "1", "--reason",
-        "r", "--exp", "1790000000",
+        "approve",
+        "--key",
+        &key,
+        "--root",
+        &public,
+        "--to",
+        "disabled",
+        "--serial",
+        "1",
+        "--reason",
+        "r",
+        "--exp",
+        "1790000000",
     ];
     assert!(!run(&approve).status.success(), "for whose module?");
     fs::write(at("home.toml"), "sam = \"sam.test\"\n").unwrap();
