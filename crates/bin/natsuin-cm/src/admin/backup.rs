@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use audit_archive::Archive;
 use cm_core::backend::Backend;
-use cm_core::backup::{self, BackupError, BackupReport};
+use cm_core::backup::{self, BackupError, BackupReport, RestoreReport};
 use cm_core::{Ledger, Module, RootSecret};
 use core_types::random::SystemRandom;
 use core_types::{Clock as _, Digest32, SecretBytes, UnixTime, clock::SystemClock};
@@ -235,11 +235,16 @@ pub(crate) async fn restore(store: &Store, r: Restore<'_>) -> Result<Answer, Tro
             report.lost.join(" ")
         ));
     }
-    let members = json!({
-        "keys": report.keys, "orders": report.orders, "refused_destroyed": report.refused_destroyed,
-        "set_forward": report.set_forward, "lost": report.lost,
-    });
-    Ok(Answer::new(lines.join("\n"), members))
+    Ok(Answer::new(lines.join("\n"), restored(&report)))
+}
+
+/// What a restore did, for programs: as much as the words say.
+fn restored(report: &RestoreReport) -> serde_json::Value {
+    json!({
+        "keys": report.keys, "usable": report.usable(), "unusable": report.unusable, "unasked": report.unasked,
+        "orders": report.orders, "refused_destroyed": report.refused_destroyed, "set_forward": report.set_forward,
+        "lost": report.lost,
+    })
 }
 
 pub(crate) async fn restore_target(store: &Store) -> Result<String, Trouble> {
@@ -327,4 +332,29 @@ pub(crate) async fn scrub(module: &Module) -> Result<Answer, Trouble> {
         what,
         "keep the store as it is, find out who changed it, restore a backup",
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use core_types::KeyId;
+
+    use super::*;
+
+    // shows: III-3-10-backup
+    #[test]
+    fn a_program_hears_of_every_key_that_a_restore_lost() {
+        let report = RestoreReport {
+            keys: 5,
+            unusable: vec![KeyId::parse("k1").unwrap(), KeyId::parse("k2").unwrap()],
+            unasked: 1,
+            lost: vec!["k3".to_owned()],
+            orders: 7,
+            ..RestoreReport::default()
+        };
+        let told = json!({
+            "keys": 5, "usable": 2, "unusable": ["k1", "k2"], "unasked": 1, "orders": 7,
+            "refused_destroyed": [], "set_forward": [], "lost": ["k3"],
+        });
+        assert_eq!(restored(&report), told);
+    }
 }
