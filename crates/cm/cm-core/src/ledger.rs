@@ -16,9 +16,11 @@ use crate::office::InOffice;
 use crate::switch::Switched;
 
 mod compare;
+mod sam;
 mod summary;
 
 pub use compare::Scrubbed;
+pub(crate) use sam::SamTold;
 
 /// Facts from the log. Feed it every entry, in any order.
 #[derive(Debug, Clone, Default)]
@@ -33,8 +35,7 @@ pub struct Ledger {
     algorithms: Option<InForce>,
     /// Every list of officers that was in force, by its version; two under one version are one too many.
     officers: BTreeMap<u64, BTreeSet<InOffice>>,
-    /// Act keys of the SAM, and when each was taken.
-    sam_keys: HashMap<Digest32, UnixTime>,
+    sam: SamTold,
     /// Errors that outlast the process: how often more each began than it ended.
     errors: BTreeMap<Digest32, i64>,
 }
@@ -131,6 +132,7 @@ struct Detail {
     root: Option<Digest32>,
     error: Option<Digest32>,
     act_key: Option<Digest32>,
+    by: Option<serde_json::Value>,
 }
 
 impl Ledger {
@@ -183,9 +185,15 @@ impl Ledger {
             };
             self.officers.entry(told.version).or_default().insert(told);
         }
-        if entry.kind == "cm.sam-key-taken" {
-            let key = entry.detail.act_key.ok_or(NotAnEntry)?;
-            self.sam_keys.insert(key, entry.at);
+        if let Some(key) = entry.detail.act_key {
+            match entry.kind.as_str() {
+                "cm.sam-key-taken" => {
+                    let vouched = entry.detail.by.is_some();
+                    self.sam.take(key, entry.at, vouched);
+                }
+                "cm.statement-signed" => self.sam.sign(key, entry.at),
+                _ => {}
+            }
         }
         if let Some(error) = entry.detail.error {
             let begun = self.errors.entry(error).or_default();
@@ -272,11 +280,9 @@ impl Ledger {
         last.first().filter(|_| good).copied()
     }
 
-    /// Act keys of the SAM, the newest last.
-    pub(crate) fn sam_keys(&self) -> impl Iterator<Item = Digest32> {
-        let mut keys: Vec<_> = self.sam_keys.iter().collect();
-        keys.sort_unstable_by_key(|(key, at)| (**at, **key));
-        keys.into_iter().map(|(key, _)| *key)
+    /// Act keys of the SAM.
+    pub(crate) fn sam(&self) -> &SamTold {
+        &self.sam
     }
 
     /// Errors that nobody has ended.

@@ -4,7 +4,7 @@ mod health;
 mod own;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicI64};
 
 use audit_log::{AuditLog, ClockWatch, Event, Heard, Restorers};
 use cm_api::rpc::RootAnswer;
@@ -166,6 +166,8 @@ pub struct Module {
     /// The list of officers that this process goes by.
     pub(crate) in_office: InOffice,
     pub(crate) handed: Handed,
+    /// The latest version of the SAM's mark that this process has met.
+    pub(crate) sam_met: AtomicI64,
     pub(crate) own: Option<Arc<dyn OwnFiles>>,
 }
 
@@ -335,6 +337,7 @@ impl Module {
             change: Change::default(),
             in_office: office.in_office(),
             handed: Handed::new(now),
+            sam_met: AtomicI64::new(0),
             own: None,
         })
     }

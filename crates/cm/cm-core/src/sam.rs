@@ -4,6 +4,8 @@
 //! The first keys are believed, as the first officers are: nobody is there to vouch for them. Where a SAM has lost its keys, two
 //! officers let the next ones follow ([`cm_api::ceremony::Wanted::NewSam`]), or at level 1 without officers whoever runs the machine.
 
+use std::sync::atomic::Ordering;
+
 use audit_log::{Event, ever_told};
 use cm_api::ceremony::MAX_CEREMONY_LIFE;
 use cm_api::{Refusal, StatementAnswer, StatementRequest};
@@ -20,8 +22,8 @@ use crate::store::Failed;
 
 /// How many act keys are known: two months of turns, so that a SAM whose older store was restored goes on.
 const MOST: usize = 64;
-/// The entry that tells of each.
-const TAKEN: &str = "cm.sam-key-taken";
+/// The entries that tell of each; a build that remembered none has the second only.
+const TOLD: [&str; 2] = ["cm.sam-key-taken", "cm.statement-signed"];
 
 /// The mark's content.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,35 +47,48 @@ impl Known {
 }
 
 impl Keeper<'_> {
-    /// Takes the keys that are asked for, if they follow; `false` if they don't.
-    async fn follow(&self, tx: &mut Tx, request: &StatementRequest) -> Result<bool, Failed> {
+    /// Takes the keys that are asked for, if they follow; answers the mark's version then. `met`: a version that was there before this
+    /// began, so that an older one was put back.
+    async fn follow(
+        &self,
+        tx: &mut Tx,
+        request: &StatementRequest,
+        met: i64,
+    ) -> Result<Option<i64>, Failed> {
         let held = mark::read::<Known>(tx, self.vault, mark::SAM).await?;
         let (held, row) = held.unzip();
-        // Somebody took the mark away.
-        let lost = held.is_none() && ever_told(tx, TAKEN).await?;
-        let first = held.is_none() && !lost;
+        let version = row.unwrap_or(0);
+        if version < met {
+            return Ok(None);
+        }
+        let mut first = held.is_none();
+        for told in TOLD {
+            // Somebody took the mark away, or the log hasn't been read yet for the keys of an earlier build.
+            first = first && !ever_told(tx, told).await?;
+        }
         let mut known: Known = held.unwrap_or_default();
         let pair = (request.act.thumbprint(), request.seal.thumbprint());
         if known.last == Some(pair) {
-            return Ok(true);
+            return Ok(Some(version));
         }
         let by = request.endorsed_by(&known.act);
         if by.is_none() {
             let open = known.open_until.is_some_and(|until| self.now < until);
             if !first && !open {
-                return Ok(false);
+                return Ok(None);
             }
             known = Known::default();
         }
         known.take(pair.0);
-        known.last = Some(pair);
+        // An hour that officers gave is for the next keys, whoever vouches for them.
+        (known.last, known.open_until) = (Some(pair), None);
         mark::write(tx, self.vault, self.random, mark::SAM, &known, row).await?;
         let event = Event::SamKeyTaken {
             act_key: pair.0,
             by,
         };
         self.audit.append(tx, event, self.now).await?;
-        Ok(true)
+        Ok(Some(version + 1))
     }
 
     /// Lets the next keys follow without the word of those before.
@@ -91,16 +106,25 @@ impl Keeper<'_> {
         Ok(until)
     }
 
-    /// After a restore: the keys that the old log tells of are known, also those that followed after the backup.
-    pub(crate) async fn sam_restored(&self, tx: &mut Tx, ledger: &Ledger) -> Result<(), Failed> {
+    /// The keys that the log tells of are known: after a restore also those that followed after the backup, after an update those of a
+    /// build that remembered none, and what somebody took out of the mark. Answers the mark's version.
+    pub(crate) async fn sam_keys_by_log(
+        &self,
+        tx: &mut Tx,
+        ledger: &Ledger,
+    ) -> Result<i64, Failed> {
         let held = mark::read::<Known>(tx, self.vault, mark::SAM).await?;
         let (held, row) = held.unzip();
+        let version = row.unwrap_or(0);
         let mut known: Known = held.unwrap_or_default();
-        for key in ledger.sam_keys() {
+        if ledger.sam().began_after(&known.act) {
+            known = Known::default();
+        }
+        for key in ledger.sam().keys() {
             known.take(key);
         }
         let Some(newest) = known.act.last().copied() else {
-            return Ok(());
+            return Ok(version);
         };
         (known.last, known.open_until) = (None, None);
         mark::write(tx, self.vault, self.random, mark::SAM, &known, row).await?;
@@ -109,7 +133,7 @@ impl Keeper<'_> {
             by: None,
         };
         self.audit.append(tx, event, self.now).await?;
-        Ok(())
+        Ok(version + 1)
     }
 }
 
@@ -130,9 +154,10 @@ impl Module {
         {
             return Err(Refusal::NotNow);
         }
-        let follows: Result<bool, Failed> = transaction!(self.store, "cm-statement", |tx| {
-            let follows = self.keeper().follow(tx, &request).await?;
-            if follows {
+        let met = self.sam_met.load(Ordering::SeqCst);
+        let follows: Result<Option<i64>, Failed> = transaction!(self.store, "cm-statement", |tx| {
+            let follows = self.keeper().follow(tx, &request, met).await?;
+            if follows.is_some() {
                 let event = Event::StatementSigned {
                     act_key: request.act.thumbprint(),
                 };
@@ -140,10 +165,11 @@ impl Module {
             }
             Ok::<_, Failed>(follows)
         });
-        if !follows.map_err(|failed| self.fail(failed))? {
+        let Some(version) = follows.map_err(|failed| self.fail(failed))? else {
             self.foreign_sam_key().await;
             return Err(Refusal::NotAuthentic);
-        }
+        };
+        self.sam_met.fetch_max(version, Ordering::SeqCst);
         let body = SamKeys {
             sam: request.sam,
             epoch: request.epoch,
@@ -158,6 +184,41 @@ impl Module {
             .sign(TYP_KEYS, &payload)
             .map_err(|_| Refusal::NotOperational)?;
         Ok(StatementAnswer { statement })
+    }
+
+    /// Version of the mark of the SAM's keys.
+    pub(crate) async fn sam_version(&self) -> Result<i64, Failed> {
+        let mut tx = self.store.read("cm-sam-keys").await?;
+        let held = mark::read::<Known>(&mut tx, &self.vault, mark::SAM).await?;
+        Ok(held.map_or(0, |(_, version)| version))
+    }
+
+    /// Whether the mark has the newest keys of which the log tells, and is no older than this process has met. Otherwise it is made
+    /// anew by the log; so it is, and nothing wrong with it, where only an earlier build tells of keys. `before`: the mark's version when the
+    /// log wasn't read yet.
+    pub(crate) async fn sam_keys_are_kept(
+        &self,
+        ledger: &Ledger,
+        before: i64,
+    ) -> Result<bool, Failed> {
+        let met = self.sam_met.load(Ordering::SeqCst);
+        let mut tx = self.store.read("cm-sam-keys").await?;
+        let held = mark::read::<Known>(&mut tx, &self.vault, mark::SAM).await?;
+        drop(tx);
+        let (known, version) = held.unwrap_or_default();
+        // What was taken while the log was read the log may not tell yet.
+        let agrees = ledger.sam().newest_among(&known.act) || version > before;
+        let earlier = version == 0 && met == 0 && ledger.sam().only_signed();
+        if agrees && version >= met && !earlier {
+            self.sam_met.fetch_max(version, Ordering::SeqCst);
+            return Ok(true);
+        }
+        let made: Result<i64, Failed> = transaction!(self.store, "cm-sam-keys", |tx| {
+            self.keeper().sam_keys_by_log(tx, ledger).await
+        });
+        // Also where it is below what was met: from here on this one is the latest.
+        self.sam_met.store(made?, Ordering::SeqCst);
+        Ok(earlier)
     }
 
     /// Lets another SAM follow where no two officers could decide it: at level 1 only, by whoever runs this machine.

@@ -204,7 +204,7 @@ pub async fn restore(
         report.orders = u64::try_from(spent.int("n")?).unwrap_or(0);
         put.officers(tx, &head).await?;
         put.keeper().restored(tx, ledger).await?;
-        put.keeper().sam_restored(tx, ledger).await?;
+        put.keeper().sam_keys_by_log(tx, ledger).await?;
         // The mark of the backup may be older than what the log says, which the new log has to know.
         if let Some(last) = ledger.algorithms() {
             let event = Event::AlgorithmsInForce {

@@ -86,6 +86,7 @@ impl Module {
     /// [`Refusal::NotOperational`] when the store can't be read, and when the log was altered; then the module is in its
     /// error state.
     pub async fn scrub(&self) -> Result<Scrubbed, Refusal> {
+        let before = self.sam_version().await;
         // The log first: a row may be newer than what was read of the log, and never older.
         let mut ledger = match self.own_ledger().await {
             Ok(ledger) => ledger,
@@ -105,12 +106,13 @@ impl Module {
         if ledger.officers() != Some(self.in_office) {
             return Err(self.altered("cm-officers-altered").await);
         }
-        match self.errors_are_kept(&ledger).await {
-            Ok(true) => {}
-            Ok(false) => return Err(self.altered("cm-errors-altered").await),
-            Err(Failed::Tampered) => return Err(self.altered("cm-rows-altered").await),
-            Err(failed) => return Err(self.fail(failed)),
-        }
+        let errors = self.errors_are_kept(&ledger).await;
+        self.whole(errors, "cm-errors-altered").await?;
+        let sam = match before {
+            Ok(before) => self.sam_keys_are_kept(&ledger, before).await,
+            Err(failed) => Err(failed),
+        };
+        self.whole(sam, "cm-sam-keys-altered").await?;
         self.logged(ledger.last_order);
         let done = match self.compare(&mut ledger).await {
             Ok(done) => done,
@@ -141,6 +143,16 @@ impl Module {
             }
         }
         Ok(done)
+    }
+
+    /// Whether a mark is what the log says.
+    async fn whole(&self, kept: Result<bool, Failed>, what: &'static str) -> Result<(), Refusal> {
+        match kept {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(self.altered(what).await),
+            Err(Failed::Tampered) => Err(self.altered("cm-rows-altered").await),
+            Err(failed) => Err(self.fail(failed)),
+        }
     }
 
     async fn compare(&self, ledger: &mut Ledger) -> Result<Scrubbed, Failed> {

@@ -6,7 +6,7 @@ use audit_log::{Summary, Told};
 use core_types::{Digest32, UnixTime};
 use serde::{Deserialize, Serialize};
 
-use super::{InForce, Ledger, Life};
+use super::{InForce, Ledger, Life, SamTold};
 use crate::office::InOffice;
 use crate::switch::Switched;
 
@@ -27,6 +27,8 @@ enum Part {
         officers: Vec<InOffice>,
         #[serde(default)]
         errors: Vec<(Digest32, i64)>,
+        #[serde(default)]
+        sam: Box<SamTold>,
     },
     /// What was done with some keys.
     Keys { lives: BTreeMap<String, Life> },
@@ -55,6 +57,7 @@ impl Summary for Ledger {
                 algorithms,
                 officers,
                 errors,
+                sam,
             } => {
                 self.last_order = last_order;
                 self.backups.extend(backups);
@@ -64,6 +67,7 @@ impl Summary for Ledger {
                     self.officers.entry(list.version).or_default().insert(list);
                 }
                 self.errors.extend(errors);
+                self.sam = *sam;
             }
             Part::Keys { lives } => self.keys.extend(lives),
         }
@@ -80,6 +84,7 @@ impl Summary for Ledger {
             algorithms: self.algorithms,
             officers: self.officers.values().flatten().copied().collect(),
             errors: self.errors.iter().map(|(id, n)| (*id, *n)).collect(),
+            sam: Box::new(self.sam.clone()),
         }];
         let mut keys: Vec<_> = self.keys.iter().collect();
         keys.sort_unstable_by_key(|(key, _)| *key);
@@ -124,6 +129,9 @@ mod tests {
         };
         ledger.backups.insert(digest(4), Some(digest(5)));
         ledger.errors.extend([(digest(6), 1), (digest(7), 0)]);
+        ledger.sam.take(digest(8), UnixTime(1), false);
+        ledger.sam.take(digest(9), UnixTime(2), true);
+        ledger.sam.sign(digest(9), UnixTime(2));
         let in_office = |version, n| InOffice {
             version,
             list: digest(n),
@@ -167,6 +175,7 @@ mod tests {
         assert_eq!(again.keys, ledger.keys);
         assert_eq!(again.officers(), Some(in_office(2, 2)));
         assert_eq!(again.errors().collect::<Vec<_>>(), [digest(6)]);
+        assert_eq!(again.sam, ledger.sam);
         assert!(again.ended(digest(7)) && !again.ended(digest(6)));
         assert_eq!(again.parts().unwrap(), parts);
         assert!(again.take(Told::Summary("{}")).is_err());

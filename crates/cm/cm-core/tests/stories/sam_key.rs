@@ -2,14 +2,17 @@
 
 use std::sync::Arc;
 
+use audit_log::Event;
 use cm_api::ceremony::{Held, Wanted};
 use cm_api::rpc::StatementRequest;
 use cm_api::{Refusal, StatementAnswer};
-use cm_core::{MIGRATIONS, Module};
+use cm_core::{Ledger, MIGRATIONS, Module, ModuleConfig};
 use cm_soft::SoftBackend;
 use core_types::Clock as _;
+use core_types::random::SystemRandom;
 use jose::{SealKey, SigningKey};
 use store_kit::testing::TestStore;
+use store_kit::{StoreError, sql, transaction};
 
 use crate::backup::{backup_of, ledger, restore, root};
 use crate::ceremony::held;
@@ -142,14 +145,22 @@ async fn a_sam_that_lost_its_keys_follows_when_officers_let_it() {
         assert_eq!(ask(&story, &Keys::new(), &[]).await, foreign);
         let by = [&story.act];
         assert_eq!(ask(&story, &Keys::new(), &by).await, foreign);
-        ask(&story, &Keys::new(), &[&new.act]).await.unwrap();
-        // Nor for longer than an hour.
-        let again = cm_api::ceremony::Ceremony {
-            reason: "once more".into(),
-            ..wanted
+        let last = Keys::new();
+        ask(&story, &last, &[&new.act]).await.unwrap();
+        // A SAM that wasn't lost after all takes it too: nobody else comes in behind it.
+        let opened = async |story: &Story, reason: &str| {
+            let again = cm_api::ceremony::Ceremony {
+                reason: reason.into(),
+                ..wanted.clone()
+            };
+            let again = officers.approved(&[0, 1], &again);
+            story.module.ceremony(&again).await.unwrap();
         };
-        let again = officers.approved(&[0, 1], &again);
-        story.module.ceremony(&again).await.unwrap();
+        opened(&story, "once more").await;
+        ask(&story, &Keys::new(), &[&last.act]).await.unwrap();
+        assert_eq!(ask(&story, &Keys::new(), &[]).await, foreign);
+        // Nor for longer than an hour.
+        opened(&story, "and again").await;
         story.clock.advance(3600);
         assert_eq!(ask(&story, &Keys::new(), &[]).await, foreign);
         // Whoever takes the module's memory of them away has no other one follow either.
@@ -187,5 +198,122 @@ async fn a_restored_module_knows_the_keys_that_followed_after_its_backup() {
             .await
             .unwrap();
         story.module.scrub().await.unwrap();
+    }
+}
+
+/// The row of the mark.
+async fn mark(test: &TestStore) -> (i64, Vec<u8>) {
+    let mut tx = test.store.read("look").await.unwrap();
+    let query = sql("SELECT version, sealed FROM cm_mark WHERE id = $1").bind("sam");
+    let row = tx.fetch_one(query).await.unwrap();
+    (row.int("version").unwrap(), row.blob("sealed").unwrap())
+}
+
+/// Puts it back as it was.
+async fn set_back(test: &TestStore, (version, sealed): &(i64, Vec<u8>)) {
+    let done: Result<u64, StoreError> = transaction!(test.store, "attack", |tx| {
+        let query = sql("UPDATE cm_mark SET version = $1, sealed = $2 WHERE id = $3");
+        let query = query.bind(*version).bind(sealed.as_slice());
+        tx.execute(query.bind("sam")).await
+    });
+    assert_eq!(done.unwrap(), 1);
+}
+
+// shows: III-3-4-authenticate-application, III-A1.4.1-protect-change-loss, T-KEY-ABUSE, T-INS-OPERATOR
+#[tokio::test]
+async fn a_mark_of_the_sams_keys_that_is_set_back_lets_no_earlier_key_in() {
+    for test in store_kit::testing::both(MIGRATIONS).await {
+        let officers = Officers::new();
+        let mut story = begin(test, &officers).await;
+        let before = mark(&story.test).await;
+        story.clock.advance(60);
+        // The first key became known to somebody, and officers let another SAM follow.
+        let wanted = held(&story, Wanted::NewSam {});
+        let two = officers.approved(&[0, 1], &wanted);
+        story.module.ceremony(&two).await.unwrap();
+        let (new, thief) = (Keys::new(), Keys::new());
+        new.ask(&story, &story.module, &[]).await.unwrap();
+        story.module.scrub().await.unwrap();
+        set_back(&story.test, &before).await;
+        // The process that has met the later one refuses it at once, before any comparison.
+        let by = [&story.act];
+        let refused = thief.ask(&story, &story.module, &by).await;
+        assert_eq!(refused.map(drop), Err(Refusal::NotAuthentic));
+        // One that starts finds it by the log, before it serves, and knows the right ones again.
+        for found in [true, false] {
+            story.module = story.again_with(&officers.setup()).await;
+            assert_eq!(story.module.scrub().await.is_err(), found);
+        }
+        assert_eq!(story.audited("cm-sam-keys-altered").await, 1);
+        let refused = thief.ask(&story, &story.module, &by).await;
+        assert_eq!(refused.map(drop), Err(Refusal::NotAuthentic));
+        let next = Keys::new();
+        next.ask(&story, &story.module, &[&new.act]).await.unwrap();
+        story.module.scrub().await.unwrap();
+        attack(&story, "DELETE FROM cm_mark WHERE id = 'sam'").await;
+        story.module.scrub().await.unwrap_err();
+        assert_eq!(story.audited("cm-sam-keys-altered").await, 2);
+    }
+}
+
+// shows: III-3-4-authenticate-application, T-USE-SAP-BYPASS, T-KEY-ABUSE
+#[tokio::test]
+async fn an_update_believes_the_keys_that_an_earlier_build_signed_for_and_nobody_else() {
+    let stores = store_kit::testing::both(MIGRATIONS).await;
+    let others = store_kit::testing::both(MIGRATIONS).await;
+    for (test, to) in stores.into_iter().zip(others) {
+        let story = Story::begin(test, Arc::new(SoftBackend)).await;
+        let config = ModuleConfig::new(SAM, "cm-1", 1000);
+        let (backend, clock) = (story.backend.clone(), story.clock.clone());
+        let (store, random) = (to.store.clone(), Arc::new(SystemRandom));
+        let started = Module::start(config, backend, store, &root(7), clock, random);
+        let module = started.await.unwrap();
+        // All that the earlier build left.
+        let (log, now) = (module.audit(), story.clock.now());
+        let act_key = story.act.public().thumbprint();
+        let signed: Result<(), StoreError> = transaction!(to.store, "earlier", |tx| {
+            let event = Event::StatementSigned { act_key };
+            log.append(tx, event, now).await?;
+            Ok::<_, StoreError>(())
+        });
+        signed.unwrap();
+        let (next, thief) = (Keys::new(), Keys::new());
+        let foreign = Err(Refusal::NotAuthentic);
+        // Neither before the log was read nor after it.
+        for _ in 0..2 {
+            let refused = thief.ask(&story, &module, &[&thief.act]).await;
+            assert_eq!(refused.map(drop), foreign);
+            module.scrub().await.unwrap();
+        }
+        next.ask(&story, &module, &[&story.act]).await.unwrap();
+        module.scrub().await.unwrap();
+    }
+}
+
+// shows: III-3-10-backup, III-3-4-authenticate-application
+#[tokio::test]
+async fn a_backup_of_an_earlier_build_comes_back_with_the_keys_that_its_log_signed_for() {
+    let stores = store_kit::testing::both(MIGRATIONS).await;
+    let empty = store_kit::testing::both(MIGRATIONS).await;
+    for (test, to) in stores.into_iter().zip(empty) {
+        let mut story = Story::begin(test, Arc::new(SoftBackend)).await;
+        attack(&story, "DELETE FROM cm_mark WHERE id = 'sam'").await;
+        let (file, _) = backup_of(&story).await;
+        let mut earlier = Ledger::default();
+        let mut tx = story.test.store.read("look").await.unwrap();
+        let query = "SELECT body FROM audit_entry WHERE kind <> 'cm.sam-key-taken'";
+        for row in tx.fetch_all(sql(query)).await.unwrap() {
+            earlier.read(&row.text("body").unwrap()).unwrap();
+        }
+        drop(tx);
+        restore(&to, &file, &root(7), &earlier).await.unwrap();
+        story.test = to;
+        story.module = story.again(7).await.unwrap();
+        let (next, thief) = (Keys::new(), Keys::new());
+        let refused = thief.ask(&story, &story.module, &[&thief.act]).await;
+        assert_eq!(refused.map(drop), Err(Refusal::NotAuthentic));
+        next.ask(&story, &story.module, &[&story.act])
+            .await
+            .unwrap();
     }
 }
