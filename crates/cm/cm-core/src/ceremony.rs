@@ -227,9 +227,10 @@ impl Module {
             officer,
             second,
         };
-        self.audit.append(tx, event, now).await?;
         let (vault, random) = (&self.vault, self.random.as_ref());
-        approvals::keep(tx, vault, random, act, &approved.signed, now).await
+        approvals::keep(tx, vault, random, act, &approved.signed, now).await?;
+        self.audit.append(tx, event, now).await?;
+        Ok(())
     }
 }
 

@@ -5,7 +5,7 @@
 //! What is found anew by every start isn't kept: an altered log or row, another table or list of officers, another program.
 
 use audit_log::{Event, beside_of, has_begun};
-use cm_api::Refusal;
+use cm_api::{ModuleState, Refusal};
 use core_types::{Digest32, Level, Random, UnixTime, sha256};
 use serde::{Deserialize, Serialize};
 use store_kit::{Tx, transaction};
@@ -201,6 +201,12 @@ impl Module {
 
     /// Writes the error that isn't written yet. Where that can't be done the state holds in this process, and it is tried again.
     pub(crate) async fn keep_error(&self) {
+        let _turn = self.keeping.lock().await;
+        self.keep_error_now().await;
+    }
+
+    /// The same, by whoever has its turn.
+    pub(crate) async fn keep_error_now(&self) {
         let Some(name) = self.state.unwritten() else {
             return;
         };
@@ -218,16 +224,43 @@ impl Module {
         }
     }
 
-    /// Ends what is kept of this node, in the transaction of whoever decided it, unless something was found since.
+    /// Ends what is kept of this node, in the transaction of whoever decided it and has its turn, unless something was found since;
+    /// answers whether it did.
     pub(crate) async fn end_errors(
         &self,
         tx: &mut Tx,
         seen: Errors,
         by: &'static str,
-    ) -> Result<(), Failed> {
-        match self.state.still(seen) {
-            true => self.keeper().end(tx, by).await,
-            false => Ok(()),
+    ) -> Result<bool, Failed> {
+        let still = self.state.still(seen);
+        if still {
+            self.keeper().end(tx, by).await?;
+        }
+        Ok(still)
+    }
+
+    /// Goes by what others have written of this node's errors meanwhile: a command beside it that found one, or that ended them.
+    pub(crate) async fn look_at_kept(&self) {
+        let _turn = self.keeping.lock().await;
+        let read = async {
+            let mut tx = self.store.read("cm-errors").await?;
+            read(&mut tx, &self.vault).await
+        };
+        let errors = match read.await {
+            Ok((errors, _)) => errors,
+            Err(failed) => {
+                tracing::warn!(?failed, "errors that are kept couldn't be read");
+                return;
+            }
+        };
+        let open = errors.of(daemon(self.audit.node())).next().is_some();
+        if !open {
+            self.state.unkept();
+        } else if self.state.get() != ModuleState::Error {
+            self.alarm("cm-error-held").await;
+            self.latch_here("an error of this node that somebody else has written")
+                .await;
+            self.state.written();
         }
     }
 
@@ -267,11 +300,14 @@ impl Module {
         self.self_test().await?;
         let seen = self.fit_to_recover(Some(&error)).await;
         let seen = seen.map_err(|_| Refusal::NotOperational)?;
-        let ended: Result<(), Failed> = transaction!(self.store, "cm-error-ended", |tx| {
+        let turn = self.keeping.lock().await;
+        let ended: Result<bool, Failed> = transaction!(self.store, "cm-error-ended", |tx| {
             self.end_errors(tx, seen, "administrator").await
         });
-        ended.map_err(|failed| self.fail(failed))?;
-        match self.leave_error(seen).await {
+        let ended = ended.map_err(|failed| self.fail(failed))?;
+        let left = self.leave_error(seen, ended).await;
+        drop(turn);
+        match left {
             true => Ok(true),
             false => Err(Refusal::NotOperational),
         }

@@ -156,6 +156,8 @@ pub struct Module {
     pub(crate) root: SigningKey,
     pub(crate) import: SealKey,
     pub(crate) state: StateCell,
+    /// Whoever writes errors or their end, and brings the state to what is written.
+    pub(crate) keeping: tokio::sync::Mutex<()>,
     pub(crate) times: Times,
     pub(crate) clock_watch: ClockWatch,
     pub(crate) switch: SwitchCell,
@@ -329,6 +331,7 @@ impl Module {
             root,
             import,
             state,
+            keeping: tokio::sync::Mutex::default(),
             times: Times::new(),
             clock_watch,
             switch: SwitchCell::new(switched, now),

@@ -57,6 +57,8 @@ struct Inner {
     state: ModuleState,
     /// How often something was found that belongs into the state *error*.
     errors: u64,
+    /// How often what was found outlasts this process.
+    lasting: u64,
     /// The error that an earlier process found, as long as this one has found none.
     held: Option<String>,
     /// Whether the store has an error of this node that nobody has ended.
@@ -80,9 +82,19 @@ enum Kept {
 
 /// What was found wrong until now, for [`StateCell::recovered`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Errors(u64);
+pub(crate) struct Errors {
+    all: u64,
+    lasting: u64,
+}
 
 impl Inner {
+    fn errors(&self) -> Errors {
+        Errors {
+            all: self.errors,
+            lasting: self.lasting,
+        }
+    }
+
     fn error(&self) -> Option<String> {
         match (self.state, &self.held) {
             (ModuleState::Error, Some(held)) if self.errors == 0 => Some(held.clone()),
@@ -103,6 +115,7 @@ impl StateCell {
             process: format!("{node}/{}", now.0),
             state,
             errors: 0,
+            lasting: 0,
             held,
             kept,
             for_good: false,
@@ -137,6 +150,7 @@ impl StateCell {
     /// What was found outlasts this process, unless an error of it does already.
     pub(crate) fn keep(&self) {
         let mut inner = self.inner();
+        inner.lasting += 1;
         if inner.kept == Kept::No {
             inner.kept = Kept::Unwritten;
         }
@@ -152,6 +166,14 @@ impl StateCell {
     /// It is written.
     pub(crate) fn written(&self) {
         self.inner().kept = Kept::Written;
+    }
+
+    /// The store has no error of this node any more: what is found from now on has to be written.
+    pub(crate) fn unkept(&self) {
+        let mut inner = self.inner();
+        if inner.kept == Kept::Written {
+            inner.kept = Kept::No;
+        }
     }
 
     /// The tests passed, in whatever state.
@@ -176,24 +198,28 @@ impl StateCell {
         let may = inner.error().is_some_and(|own| Some(own.as_str()) == error)
             && inner.tested.is_some()
             && !inner.for_good;
-        may.then_some(Errors(inner.errors))
+        may.then_some(inner.errors())
     }
 
     /// Whether nothing was found wrong since.
     pub(crate) fn still(&self, seen: Errors) -> bool {
         let inner = self.inner();
-        Errors(inner.errors) == seen && !inner.for_good
+        inner.errors() == seen && !inner.for_good
     }
 
-    /// The way out of *error*, whose end is written, unless something was found wrong since: that has to be written then.
-    pub(crate) fn recovered(&self, seen: Errors) -> bool {
+    /// The way out of *error*, unless something was found wrong since. `ended`: what was kept is over by what is written, so that what was
+    /// found since has to be written anew, if it outlasts this process.
+    pub(crate) fn recovered(&self, seen: Errors, ended: bool) -> bool {
         let mut inner = self.inner();
-        let good = Errors(inner.errors) == seen && !inner.for_good;
+        let good = inner.errors() == seen && !inner.for_good;
         if good && inner.state == ModuleState::Error {
             inner.state = ModuleState::Operational;
             (inner.tested, inner.held, inner.kept) = (None, None, Kept::No);
-        } else if !good {
-            inner.kept = Kept::Unwritten;
+        } else if !good && ended {
+            inner.kept = match inner.lasting == seen.lasting {
+                true => Kept::No,
+                false => Kept::Unwritten,
+            };
         }
         good
     }
@@ -244,16 +270,16 @@ mod tests {
         cell.passed(now);
         let seen = may(&cell).unwrap();
         cell.note(Report::Broken);
-        assert!(!cell.recovered(seen) && cell.get() == ModuleState::Error);
+        assert!(!cell.recovered(seen, true) && cell.get() == ModuleState::Error);
         assert_eq!(may(&cell), None, "to be tested again");
         cell.passed(now);
-        assert!(cell.recovered(may(&cell).unwrap()));
+        assert!(cell.recovered(may(&cell).unwrap(), true));
         assert_eq!(cell.get(), ModuleState::Operational);
         cell.note(Report::Broken);
         cell.passed(now);
         let seen = may(&cell).unwrap();
         cell.for_good();
-        assert!(may(&cell).is_none() && !cell.recovered(seen));
+        assert!(may(&cell).is_none() && !cell.recovered(seen, true));
     }
 
     #[test]
@@ -290,17 +316,41 @@ mod tests {
         cell.passed(now);
         let seen = may(&cell).unwrap();
         cell.note(Report::Broken);
+        cell.keep();
         assert_eq!(cell.error().as_deref(), Some("n/2/1"));
-        // Its end may be written by then: what was found since has to be written anew.
-        assert!(!cell.still(seen) && !cell.recovered(seen));
+        // Its end isn't written then: it is still kept.
+        assert!(!cell.still(seen) && !cell.recovered(seen, false));
+        assert_eq!(cell.unwritten(), None);
+        // Or it is by then: what was found since has to be written anew.
+        assert!(!cell.recovered(seen, true));
         assert_eq!(cell.unwritten().as_deref(), Some("n/2/1"));
         cell.written();
         cell.passed(now);
-        assert!(cell.recovered(may(&cell).unwrap()));
+        assert!(cell.recovered(may(&cell).unwrap(), true));
         assert_eq!((cell.get(), cell.error()), (ModuleState::Operational, None));
         cell.note(Report::Broken);
         assert_eq!(cell.unwritten(), None, "nobody said that it outlasts");
         cell.keep();
         assert_eq!(cell.unwritten().as_deref(), Some("n/2/2"));
+    }
+
+    // shows: III-3-13-secure-state
+    #[test]
+    fn what_only_a_restart_helps_with_is_not_kept_when_the_error_before_it_ends() {
+        let cell = StateCell::begin("n", UnixTime(2), Some("n/1/3".into()));
+        cell.passed(UnixTime(7));
+        let seen = may(&cell).unwrap();
+        cell.note(Report::Broken);
+        cell.for_good();
+        assert!(!cell.recovered(seen, true));
+        assert_eq!(cell.unwritten(), None);
+        // What outlasts, found after that, is written.
+        cell.keep();
+        assert!(cell.unwritten().is_some());
+        cell.written();
+        cell.unkept();
+        assert_eq!(cell.unwritten(), None);
+        cell.keep();
+        assert!(cell.unwritten().is_some(), "somebody ended what was kept");
     }
 }

@@ -185,7 +185,12 @@ impl Module {
             serial: wanted.serial,
             enabled: wanted.enabled,
         };
-        let done: Result<(), Failed> = transaction!(self.store, "cm-switch", |tx| {
+        // Until the state is what is written.
+        let turn = match recovery {
+            Some(_) => Some(self.keeping.lock().await),
+            None => None,
+        };
+        let done: Result<bool, Failed> = transaction!(self.store, "cm-switch", |tx| {
             let (before, version) = read(tx, &self.vault).await?;
             if before.serial.checked_add(1) != Some(next.serial) {
                 return Err(Refusal::NotNow.into());
@@ -207,15 +212,16 @@ impl Module {
                 officer: first,
                 second,
             };
-            self.audit.append(tx, event, now).await?;
             let (vault, random) = (&self.vault, self.random.as_ref());
             approvals::keep(tx, vault, random, approval, &approved.signed, now).await?;
-            if let Some(seen) = recovery {
-                self.end_errors(tx, seen, "officers").await?;
-            }
-            Ok::<_, Failed>(())
+            let ended = match recovery {
+                Some(seen) => self.end_errors(tx, seen, "officers").await?,
+                None => false,
+            };
+            self.audit.append(tx, event, now).await?;
+            Ok::<_, Failed>(ended)
         });
-        done.map_err(|failed| self.fail(failed))?;
+        let ended = done.map_err(|failed| self.fail(failed))?;
         self.switch.note(next, next.serial, now);
         if !next.enabled {
             self.cache.clear();
@@ -223,21 +229,23 @@ impl Module {
         }
         // Something was found wrong in the very meantime: the approval is spent, and the state stays.
         if let Some(seen) = recovery
-            && !self.leave_error(seen).await
+            && !self.leave_error(seen, ended).await
         {
             return Err(Refusal::NotOperational);
         }
+        drop(turn);
         tracing::warn!(enabled = next.enabled, "two officers switched the module");
         Ok(self.health())
     }
 }
 
 impl Module {
-    /// Leaves the state *error*, once that is written. Not if something was found in the very meantime, which is kept then.
-    pub(crate) async fn leave_error(&self, seen: Errors) -> bool {
-        let left = self.state.recovered(seen);
+    /// Leaves the state *error*, by whoever has its turn, once that is written (`ended`). Not if something was found in the very
+    /// meantime, which is kept then.
+    pub(crate) async fn leave_error(&self, seen: Errors, ended: bool) -> bool {
+        let left = self.state.recovered(seen, ended);
         self.backend.hold(!left);
-        self.keep_error().await;
+        self.keep_error_now().await;
         left
     }
 

@@ -13,6 +13,7 @@ impl Module {
         self.cache.expire(opened_until);
         self.let_go().await;
         self.keep_error().await;
+        self.look_at_kept().await;
         self.tell_pins_hourly().await;
         let backend = self.backend.clone();
         let looked = on_thread(move || {

@@ -108,6 +108,7 @@ impl Module {
         }
         let errors = self.errors_are_kept(&ledger).await;
         self.whole(errors, "cm-errors-altered").await?;
+        self.look_at_kept().await;
         let sam = match before {
             Ok(before) => self.sam_keys_are_kept(&ledger, before).await,
             Err(failed) => Err(failed),

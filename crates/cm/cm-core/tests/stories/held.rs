@@ -6,7 +6,7 @@ use cm_api::rpc::{ModuleState, SwitchRequest};
 use cm_api::switch::Switch;
 use cm_api::{KeyCreated, OrderKind, Refusal};
 use cm_core::backend::Fault;
-use cm_core::{MIGRATIONS, Module, ModuleConfig};
+use cm_core::{MIGRATIONS, Module, ModuleConfig, NotStarted, not_started};
 use core_types::random::SystemRandom;
 use core_types::{KeyAlg, Level};
 use store_kit::{StoreError, sql, transaction};
@@ -293,5 +293,44 @@ async fn a_restore_ends_no_error() {
         assert_eq!(story.module.recover_alone().await, Ok(true));
         let health = story.module.health();
         assert_eq!((health.ceiling, health.operational), (Level::One, true));
+    }
+}
+
+// shows: III-3-13-secure-state, T-KEY-MALFUNCTION
+#[tokio::test]
+async fn a_running_node_goes_by_what_others_write_of_its_errors() {
+    for test in store_kit::testing::both(MIGRATIONS).await {
+        let mut held = Held::on(test).await;
+        // A command beside it meets a device that isn't what it must be.
+        let store = held.story.test.store.clone();
+        let (secret, clock) = (root(7), held.story.clock.clone());
+        let why = NotStarted {
+            what: "cm-start-self-test",
+            broken: true,
+        };
+        let random = Arc::new(SystemRandom);
+        let told = not_started("cm-1.command", &store, &secret, clock.as_ref(), random, why);
+        told.await.unwrap();
+        assert_eq!(
+            held.story.module.health().state,
+            ModuleState::Operational,
+            "it hasn't looked yet"
+        );
+        held.story.module.tidy().await;
+        assert_eq!(held.story.module.health().state, ModuleState::Error);
+        let refused = held.story.refused(held.sign()).await;
+        assert_eq!(refused, Refusal::NotOperational);
+        assert_eq!(held.story.audited("cm.error-kept").await, 1);
+        // Another process of the node ends it, and this one fails once more: that is written again.
+        let again = held.story.again_with(&held.officers.setup()).await;
+        let running = std::mem::replace(&mut held.story.module, again);
+        held.story.module.self_test().await.unwrap();
+        held.story.module.switch(&held.recover(1)).await.unwrap();
+        running.tidy().await;
+        held.faulty.plan(|plan| plan.self_test = Some(BROKEN));
+        running.self_test().await.unwrap();
+        held.faulty.plan(|plan| plan.self_test = None);
+        assert_eq!(held.story.audited("cm.error-kept").await, 2);
+        assert_eq!(held.restart().await, ModuleState::Error);
     }
 }
