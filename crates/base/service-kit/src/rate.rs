@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use core_types::UnixTime;
 use serde::{Deserialize, Serialize};
 
-/// Most callers that are told apart at a time; all others share one bucket.
+/// Most callers that are told apart at a time, if nothing else is said; all others share one bucket.
 const MAX_CALLERS: usize = 10_000;
 /// Tokens of one call, so that a second's share is a whole number.
 const CALL: u64 = 60;
@@ -50,6 +50,7 @@ pub struct RateLimit<K>(Mutex<Buckets<K>>);
 
 #[derive(Debug)]
 struct Buckets<K> {
+    most: usize,
     by_caller: HashMap<K, Bucket>,
     others: Option<Bucket>,
 }
@@ -84,7 +85,15 @@ impl Bucket {
 
 impl<K> Default for RateLimit<K> {
     fn default() -> Self {
+        Self::telling_apart(MAX_CALLERS)
+    }
+}
+
+impl<K> RateLimit<K> {
+    /// One that tells so many callers apart at a time; all others share one bucket.
+    pub fn telling_apart(most: usize) -> Self {
         Self(Mutex::new(Buckets {
+            most,
             by_caller: HashMap::new(),
             others: None,
         }))
@@ -100,13 +109,13 @@ impl<K: Eq + Hash + Clone> RateLimit<K> {
         let mut guard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let buckets = &mut *guard;
         let known = buckets.by_caller.contains_key(caller);
-        if buckets.by_caller.len() >= MAX_CALLERS && !known {
+        if buckets.by_caller.len() >= buckets.most && !known {
             buckets
                 .by_caller
                 .retain(|_, b| b.refilled(now).tokens < b.rate.full());
         }
         let full = Bucket::full(rate, now);
-        let bucket = if known || buckets.by_caller.len() < MAX_CALLERS {
+        let bucket = if known || buckets.by_caller.len() < buckets.most {
             buckets.by_caller.entry(caller.clone()).or_insert(full)
         } else {
             buckets.others.get_or_insert(full)
@@ -140,6 +149,13 @@ pub struct HourlyLimit<K>(RateLimit<K>);
 impl<K> Default for HourlyLimit<K> {
     fn default() -> Self {
         Self(RateLimit::default())
+    }
+}
+
+impl<K> HourlyLimit<K> {
+    /// As [`RateLimit::telling_apart`].
+    pub fn telling_apart(most: usize) -> Self {
+        Self(RateLimit::telling_apart(most))
     }
 }
 

@@ -16,7 +16,7 @@ use audit_log::{Heard, Sequencer};
 use audit_service::{AuditConfig, ClockConfig, ClockReading, store_trouble, trouble};
 use backend::Missing;
 use clap::Parser;
-use cm_api::{ModuleState, Refusal};
+use cm_api::Refusal;
 use cm_core::backend::Fault;
 use cm_core::{MIGRATIONS, Module, ModuleConfig, StartError, log_of, not_started};
 use config::{Config, bad_officers, bad_table};
@@ -161,8 +161,11 @@ async fn serve_until_interrupted(config: Config, own: protect::Own) -> Result<()
     let (module, store) = start(&config).await?;
     let runs_as = own.runs_as();
     let module = Arc::new(module.watching(Arc::new(own)));
+    // An earlier process may have found one, in which this one begins.
+    let before = module.health().error;
+    let found = || module.health().error != before;
     let recorded = module.runs_as(runs_as).await;
-    recorded.map_err(|e| not_begun(&e, module.health().state, "audit", CHECK))?;
+    recorded.map_err(|e| not_begun(&e, found(), "audit", CHECK))?;
     let clock = SystemClock;
     let every = config.audit.every();
     let sequencer = sequencer(&module, &store, &config).await?;
@@ -170,8 +173,7 @@ async fn serve_until_interrupted(config: Config, own: protect::Own) -> Result<()
     reading_clock.heed(&heed).await?;
     // Before anybody is served: what was set back while nobody looked is found here or never.
     let compared = module.scrub().await;
-    let compared =
-        compared.map_err(|e| not_begun(&e, module.health().state, "cm-scrub", ALTERED))?;
+    let compared = compared.map_err(|e| not_begun(&e, found(), "cm-scrub", ALTERED))?;
     tracing::info!(
         keys = compared.keys,
         "rows were compared with the audit log"
@@ -212,15 +214,10 @@ async fn serve_until_interrupted(config: Config, own: protect::Own) -> Result<()
     ended
 }
 
-/// Why the module doesn't serve yet. Unless something put it into its error state, only its store failed, which passes.
-fn not_begun(
-    refusal: &Refusal,
-    state: ModuleState,
-    code: &'static str,
-    remedy: &'static str,
-) -> Trouble {
+/// Why the module doesn't serve yet. Unless an error was found just now, only its store failed, which passes.
+fn not_begun(refusal: &Refusal, found: bool, code: &'static str, remedy: &'static str) -> Trouble {
     match refusal {
-        Refusal::NotOperational if state != ModuleState::Error => Trouble::new(
+        Refusal::NotOperational if !found => Trouble::new(
             Trouble::AWAY,
             "the module's store can't be read or written now",
             "make room, or bring the database back; the service manager tries again",
@@ -295,6 +292,7 @@ async fn finish(module: &Module) -> Trouble {
 
 #[cfg(test)]
 mod tests {
+    use cm_api::ModuleState;
     use cm_api::rpc::SwitchRequest;
     use cm_api::switch::Switch;
     use jose::SigningKey;
@@ -346,16 +344,55 @@ mod tests {
         assert_eq!(module.health().state, ModuleState::Error);
     }
 
-    #[test]
-    fn a_store_that_is_away_at_the_start_is_tried_again_and_what_was_altered_is_not() {
-        let code = |refusal, state| not_begun(&refusal, state, "cm-scrub", ALTERED).code;
-        for state in [ModuleState::Operational, ModuleState::Disabled] {
-            assert_eq!(code(Refusal::NotOperational, state), Trouble::AWAY);
+    // shows: III-3-13-secure-state
+    #[tokio::test]
+    async fn a_store_that_is_away_at_the_start_is_tried_again_and_what_was_altered_is_not() {
+        let code = |refusal, found| not_begun(&refusal, found, "cm-scrub", ALTERED).code;
+        assert_eq!(code(Refusal::NoSuchKey, false), "cm-scrub");
+        // One that begins well, and one that begins in the error of an earlier process.
+        for kept in [false, true] {
+            let secret = core_types::SecretBytes::new(vec![7; 32]);
+            let root = cm_core::RootSecret::new(secret).unwrap();
+            let test_store = store_kit::testing::sqlite(MIGRATIONS).await;
+            let store = &test_store.store;
+            let start = async || {
+                let config = ModuleConfig::new("sam.test", "cm-1", 10);
+                let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom));
+                let (backend, store) = (Arc::new(cm_soft::SoftBackend), store.clone());
+                Module::start(config, backend, store, &root, clock, random)
+                    .await
+                    .unwrap()
+            };
+            drop(start().await);
+            if kept {
+                let why = cm_core::NotStarted {
+                    what: "cm-start-self-test",
+                    broken: true,
+                };
+                let random = Arc::new(SystemRandom);
+                let told = not_started("cm-1", store, &root, &SystemClock, random, why);
+                told.await.unwrap();
+            }
+            let module = start().await;
+            let before = module.health().error;
+            assert_eq!(before.is_some(), kept);
+            let run = async |statement: &'static str| {
+                let done: Result<u64, store_kit::StoreError> =
+                    store_kit::transaction!(store, "attack", |tx| {
+                        tx.execute(store_kit::sql(statement)).await
+                    });
+                done.unwrap();
+            };
+            run("ALTER TABLE cm_key RENAME TO cm_away").await;
+            let refused = module.scrub().await.unwrap_err();
+            let away = code(refused, module.health().error != before);
+            assert_eq!(away, Trouble::AWAY);
+            run("ALTER TABLE cm_away RENAME TO cm_key").await;
+            module.scrub().await.unwrap();
+            run("DELETE FROM audit_entry WHERE n = 2").await;
+            let refused = module.scrub().await.unwrap_err();
+            assert_eq!(code(refused, module.health().error != before), "cm-scrub");
         }
-        let altered = code(Refusal::NotOperational, ModuleState::Error);
-        assert_eq!(altered, "cm-scrub");
-        let other = code(Refusal::NoSuchKey, ModuleState::Operational);
-        assert_eq!(other, "cm-scrub");
     }
 
     #[test]

@@ -199,7 +199,8 @@ pub enum Fault {
     /// The device can't be used now. Nothing was made; it may work again by itself.
     #[error("the back end isn't available: {0}")]
     Unavailable(&'static str),
-    /// The device wants a person: its PIN is refused or blocked. Nothing was made, and nothing is tried again.
+    /// The device wants a person: its PIN is refused or blocked, or somebody put a wrapping key in that isn't closed. Nothing was made,
+    /// and nothing is tried again.
     #[error("the back end is locked: {0}")]
     Locked(&'static str),
     /// No definite answer in time: a value may exist, in the device or on its way.

@@ -22,6 +22,9 @@ const ALL: Rate = Rate {
     burst: 12_000,
     per_minute: 12_000,
 };
+/// Factors that are told apart. A bucket that isn't full was used since it filled up last: for one hash that is the minute after it, for
+/// more as much longer as they are. So many factors at most have one: those of the burst, and of the two minutes around.
+const FACTORS: usize = 36_000;
 /// How often the count is recorded, and an alarm repeated, in seconds.
 const TELL_EVERY: i64 = 3600;
 
@@ -44,7 +47,7 @@ impl Handed {
     pub(crate) fn new(now: UnixTime) -> Self {
         Self {
             row_keys: AtomicU64::new(0),
-            each: HourlyLimit::default(),
+            each: HourlyLimit::telling_apart(FACTORS),
             all: RateLimit::default(),
             hashed: AtomicU64::new(0),
             refused: AtomicU64::new(0),
@@ -111,8 +114,12 @@ impl Module {
             return Err(Refusal::Malformed);
         }
         let (handed, now) = (&self.handed, self.clock.now());
-        let each = handed.each.take(&request.factor, EACH, now);
-        if each.and_then(|()| handed.all.take(&(), ALL, now)).is_err() {
+        // What all of them together may not is charged to none, and what one may not isn't charged to all.
+        let taken = handed.all.take(&(), ALL, now).and_then(|()| {
+            let each = handed.each.take(&request.factor, EACH, now);
+            each.inspect_err(|_| handed.all.give_back(&()))
+        });
+        if taken.is_err() {
             handed.refused.fetch_add(1, Ordering::SeqCst);
             if due(&handed.alarmed, now) {
                 tracing::error!("more PINs are tried than an honest SAM tries");

@@ -189,7 +189,8 @@ fn made(c: &Connection, number: u32) -> Result<ObjectHandle, Failure> {
 }
 
 /// Fails for a wrapping key whose value can be had: whoever knows the PIN, or copies keys from device to device, may have
-/// put one in. Where it was made isn't asked, because a copy can't say that it was never extractable.
+/// put one in. Where it was made isn't asked, because a copy can't say that it was never extractable. The device itself is well: once a
+/// person has taken that key away or closed it, nothing is left to approve.
 fn closed(session: &Session, kek: ObjectHandle) -> Result<(), Failure> {
     let asked = [AttributeType::Sensitive, AttributeType::Extractable];
     let told = session.get_attributes(kek, &asked);
@@ -198,7 +199,7 @@ fn closed(session: &Session, kek: ObjectHandle) -> Result<(), Failure> {
     if right.iter().all(|a| told.contains(a)) {
         return Ok(());
     }
-    Err(Failure::plain(Fault::Broken("an open wrapping key")))
+    Err(Failure::plain(Fault::Locked("an open wrapping key")))
 }
 
 /// Destroys an object of this session or token.

@@ -609,7 +609,8 @@ fn a_refused_pin_is_tried_once() {
         assert!(!backend.stuck(), "a new process would try the PIN again");
         faults("");
     }
-    // Others used up all tries but one under a running module. The last isn't taken; once a person has logged in, the module goes on.
+    // Others used up all tries but one under a running module. The last isn't taken; once a person has logged in, the device goes on,
+    // and the module with its next start.
     let backend = Pkcs11Backend::open_with(&options("12345678"), LIMITS).unwrap();
     for flag in ["0x20000", "0x40000"] {
         faults(&format!(

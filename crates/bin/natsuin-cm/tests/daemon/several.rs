@@ -67,7 +67,7 @@ async fn tokens_start_without_one_that_is_away_and_take_it_in_when_it_comes() {
     fs::write(&faults, format!("{AWAY} 1")).unwrap();
     let (running, client, mut health) = site.start(&right).await;
     let mut ticks = tokio::time::interval(Duration::from_millis(50));
-    for _ in 0..1200 {
+    for _ in 0..3600 {
         if states(&health) == [Well, Well] {
             break;
         }

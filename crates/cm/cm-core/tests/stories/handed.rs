@@ -120,3 +120,29 @@ async fn pins_are_hashed_as_often_as_an_honest_sam_asks_and_no_oftener() {
     }
     assert_eq!(hashed, 12_000);
 }
+
+// shows: T-USE-CRED-FORGE, III-3-4-authenticate-application
+#[tokio::test]
+async fn a_bound_of_one_factor_is_no_other_factors() {
+    let test = store_kit::testing::sqlite(MIGRATIONS).await;
+    let story = Story::begin(test, Arc::new(SoftBackend)).await;
+    let router = cm_core::router(Arc::new(story.module), "sam.test");
+    let tried = async |factor: &str| call::<PinMac>(&router, &pin(factor)).await;
+    // However many sign in one minute.
+    for n in 0..12_000 {
+        tried(&format!("f-{n}")).await.unwrap();
+    }
+    // What all of them may not is charged to nobody.
+    for _ in 0..400 {
+        assert_eq!(tried("late").await.unwrap_err(), Refusal::NotNow);
+    }
+    story.clock.advance(60);
+    for _ in 0..300 {
+        tried("late").await.unwrap();
+    }
+    // Nor is what one may not charged to all.
+    for _ in 0..12_000 {
+        assert_eq!(tried("late").await.unwrap_err(), Refusal::NotNow);
+    }
+    tried("f-1").await.unwrap();
+}

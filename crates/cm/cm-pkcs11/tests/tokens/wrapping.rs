@@ -229,7 +229,7 @@ fn a_wrapping_key_whose_value_can_be_had_is_not_used() {
             Attribute::Value(vec![7; 32]),
         ];
         let brought = look.0.create_object(&brought).unwrap();
-        assert!(matches!(wrapped.generate(ALG), Err(Fault::Broken(_))));
+        assert!(matches!(wrapped.generate(ALG), Err(Fault::Locked(_))));
         look.0.destroy_object(brought).unwrap();
         signs(&wrapped, &before);
         wrapped.generate(ALG).unwrap();
