@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use cm_core::NotStarted;
 use cm_core::ahead::Ahead;
-use cm_core::backend::{Backend, Fault, NO_WRAPPING_KEY};
+use cm_core::backend::{Backend, Fault, NO_WRAPPING_KEY, OPEN_WRAPPING_KEY};
 use cm_core::several::Declared;
 use cm_pkcs11::{Declaration, Limits, OpenError, Opening, Options, Pkcs11Backend, WrappedKeys};
 use cm_soft::SoftBackend;
@@ -210,6 +210,7 @@ pub(crate) fn ahead(
             ),
             what: match fault {
                 Fault::Broken(_) => FAULTY,
+                OPEN_WRAPPING_KEY => "cm-start-wrapping",
                 Fault::Locked(_) => "cm-start-login",
                 Fault::Unavailable(_) | Fault::Unknown(_) => "cm-start-silent",
                 Fault::Unfit(_) => "cm-start-settings",
@@ -225,6 +226,7 @@ fn unchecked(fault: &Fault) -> NotOpened {
         Fault::Unavailable(_) | Fault::Unknown(_) => {
             ("cm-start-silent", remedy(&OpenError::Silent))
         }
+        OPEN_WRAPPING_KEY => ("cm-start-wrapping", OPEN),
         Fault::Locked(_) => ("cm-start-login", remedy(&OpenError::LastTry)),
         Fault::Broken(_) => (FAULTY, "look at the device: what it made doesn't verify"),
     };
@@ -232,6 +234,7 @@ fn unchecked(fault: &Fault) -> NotOpened {
     NotOpened { trouble, what }
 }
 
+const OPEN: &str = "find out who put that wrapping key in; take it away, or set its attributes right with the maker's tools";
 const LACKS: &str = "cm-start-not-shared";
 const NOT_SHARED: &str = "shared = true is for tokens that can all use all keys: copy the wrapping key of the first one into the others with their maker's tools, or see that the members replicate";
 
@@ -473,6 +476,7 @@ mod tests {
             (Fault::Unknown("no answer"), "cm-start-silent", true),
             (Fault::Unfit("no such key"), "cm-start-not-shared", false),
             (Fault::Locked("PIN"), "cm-start-login", false),
+            (OPEN_WRAPPING_KEY, "cm-start-wrapping", false),
             (Fault::Broken("value"), "cm-start-self-test", false),
         ] {
             let told = unchecked(&fault);

@@ -220,6 +220,10 @@ pub const SILENT: Fault = Fault::Unavailable("the device didn't answer in time")
 /// A key can't be unwrapped, since the device hasn't its wrapping key.
 pub const NO_WRAPPING_KEY: Fault = Fault::Unfit("the wrapping key is missing");
 
+/// The device has a wrapping key whose value can be had, and a person has to say what becomes of it.
+pub const OPEN_WRAPPING_KEY: Fault =
+    Fault::Locked("a wrapping key isn't sensitive, or is extractable");
+
 impl Fault {
     /// Whether it is certain that no key or value came into being.
     pub fn nothing_was_made(&self) -> bool {

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use cm_core::backend::{Fault, NO_WRAPPING_KEY};
+use cm_core::backend::{Fault, NO_WRAPPING_KEY, OPEN_WRAPPING_KEY};
 use cryptoki::error::{Error, RvError};
 use cryptoki::mechanism::Mechanism;
 use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
@@ -199,7 +199,7 @@ fn closed(session: &Session, kek: ObjectHandle) -> Result<(), Failure> {
     if right.iter().all(|a| told.contains(a)) {
         return Ok(());
     }
-    Err(Failure::plain(Fault::Locked("an open wrapping key")))
+    Err(Failure::plain(OPEN_WRAPPING_KEY))
 }
 
 /// Destroys an object of this session or token.
