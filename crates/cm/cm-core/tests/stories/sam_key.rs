@@ -266,7 +266,8 @@ async fn an_update_believes_the_keys_that_an_earlier_build_signed_for_and_nobody
         let config = ModuleConfig::new(SAM, "cm-1", 1000);
         let (backend, clock) = (story.backend.clone(), story.clock.clone());
         let (store, random) = (to.store.clone(), Arc::new(SystemRandom));
-        let started = Module::start(config, backend, store, &root(7), clock, random);
+        let secret = root(7);
+        let started = Module::start(config, backend, store, &secret, clock, random);
         let module = started.await.unwrap();
         // All that the earlier build left.
         let (log, now) = (module.audit(), story.clock.now());
