@@ -299,7 +299,7 @@ let link;
   await other.locator('#switch').waitFor();
   const document = JSON.parse((await post('proposals')).content.proposals.find((one) => one.proposal === proposal).document);
   const { serial, exp } = JSON.parse(document.facts.switch);
-  assert.equal(await other.locator('#switch-command').innerText(), `natsuin-cm approve --key officer.key --root cm-root.jwk --to disabled --serial ${serial} --exp ${exp}`);
+  assert.equal(await other.locator('#switch-command').innerText(), `natsuin-cm approve --key officer.key --root cm-root.jwk --to disabled --serial ${serial} --reason='maintenance' --exp ${exp}`);
   await other.locator('#switch').fill('eyJhbGciOiJFUzI1NiJ9.e30.AA');
   await other.locator('#prove.sign').click();
   assert.equal(await other.locator('#switch').getAttribute('aria-invalid'), 'true');

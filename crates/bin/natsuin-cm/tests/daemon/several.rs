@@ -76,6 +76,13 @@ async fn tokens_start_without_one_that_is_away_and_take_it_in_when_it_comes() {
     }
     assert_eq!(states(&health), [Well, Well]);
     assert_eq!(health.state, ModuleState::Operational);
+    // It is used before that is recorded.
+    for _ in 0..3600 {
+        if in_files(site.token.path(), b"cm-device-joined") {
+            break;
+        }
+        ticks.tick().await;
+    }
     drop(running);
     let log = site.token.path().join("log");
     site.done(&["export-log", "--out", &log.display().to_string()]);

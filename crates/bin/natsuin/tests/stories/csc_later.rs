@@ -80,7 +80,7 @@ async fn what_comes_later_is_asked_for_and_what_is_over_is_ended() {
         trust: story.anchors(),
         url: story.stack.ssa_url.clone(),
     };
-    let settings = r#"{"out_of_band": true, "renew_seconds": 900, "refresh": true}"#;
+    let settings = r#"{"out_of_band": true, "renew_seconds": 900}"#;
     register(&story, "waiting-cli", settings);
     let settings = r#"{"out_of_band": true, "documents": true}"#;
     register(&story, "documents-cli", settings);
@@ -92,10 +92,7 @@ async fn what_comes_later_is_asked_for_and_what_is_over_is_ended() {
         let text = text.unwrap_or_else(|| panic!("{member}: {told}"));
         caller.file(name, text).display().to_string()
     };
-    let (reads, refresh) = (
-        file("reads", &told, "access_token"),
-        file("refresh", &told, "refresh_token"),
-    );
+    let reads = file("reads", &told, "access_token");
     let id = story.signer.credentials[0].credential_id.clone();
     let (first, second) = (b64([1; 32]), b64([2; 32]));
     let with = ["--token-file", &reads, "--key", &id];
@@ -188,8 +185,8 @@ async fn what_comes_later_is_asked_for_and_what_is_over_is_ended() {
     let made = told["answer"]["DocumentWithSignature"].as_array();
     assert_eq!(made.map(Vec::len), Some(1), "{told}");
 
-    // A token that reads ends a refresh token and what came of it; a client ends what it has.
-    let words = ["revoke", "--revoke-file", &refresh, "--token-file", &reads];
+    // A token that reads ends itself; a client ends what it has.
+    let words = ["revoke", "--revoke-file", &reads, "--token-file", &reads];
     let (code, told) = csc(&caller, 2, &words);
     assert_eq!((code, &told["status"]), (0, &Value::from(204)), "{told}");
     let ended = ["list", "--token-file", &reads];

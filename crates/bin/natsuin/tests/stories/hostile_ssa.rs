@@ -232,7 +232,7 @@ impl SsaCalls {
         let refused = self.sam.call::<Explicit>(&explicit).await;
         assert!(matches!(
             refused,
-            Err(CallError::Refused(Refusal::Mismatch))
+            Err(CallError::Refused(Refusal::Level { .. }))
         ));
         // Stopping is easy, and letting go on isn't.
         let stop = StopRequest {

@@ -157,7 +157,7 @@ impl Patterns {
         };
         assert!(matches!(
             ssa.sam.call::<Explicit>(&explicit).await,
-            Err(CallError::Refused(Refusal::Mismatch))
+            Err(CallError::Refused(Refusal::Level { .. }))
         ));
         // And nobody is invited to such secrets for a key above level 1.
         let invite = Invite {

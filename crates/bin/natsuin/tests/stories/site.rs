@@ -260,8 +260,7 @@ impl Site {
             "sic" | "office" => String::new(),
             _ => format!(
                 "[audit]\nlog = 'test/{zone}'\nkey = '{dir}/{zone}-log.key'\nwitness = '{dir}/{zone}-witness.txt'\n\
-                 every_seconds = 1\n{}",
-                self.clock
+                 every_seconds = 1\n"
             ),
         };
         for (_, more) in self.watched.iter().filter(|(of, _)| *of == zone) {
@@ -271,6 +270,9 @@ impl Site {
             audit.push_str(&format!(
                 "[audit.reading]\nlisten = '127.0.0.1:{port}'\nauditors = ['{NAME_OFFICE}', '{AUDITOR}']\n"
             ));
+        }
+        if !audit.is_empty() {
+            audit.push_str(&self.clock);
         }
         let tls = format!(
             "[tls]\nchain = '{dir}/{zone}-chain.pem'\nkey = '{dir}/{zone}-key.pem'\nca = '{dir}/zones-ca.pem'\n"
