@@ -13,7 +13,8 @@ use sic_core::Voucher;
 
 use crate::kit::Story;
 
-struct App {
+/// An application and its way to tokens.
+pub struct App {
     client: Client,
     provider: Provider,
     redirect_uri: String,
@@ -21,7 +22,7 @@ struct App {
 }
 
 impl App {
-    async fn of(story: &Story) -> Self {
+    pub async fn of(story: &Story) -> Self {
         let known = story.stack.client("test-client").unwrap();
         let credentials = ClientCredentials {
             client_id: known.client_id.clone(),
@@ -38,7 +39,12 @@ impl App {
     }
 
     /// The token that this purpose leads to, with the signer's factors; a new key is made with `fresh`.
-    async fn token(&self, story: &mut Story, purpose: Purpose, fresh: &mut Device) -> SecretText {
+    pub async fn token(
+        &self,
+        story: &mut Story,
+        purpose: Purpose,
+        fresh: &mut Device,
+    ) -> SecretText {
         let params = AuthorizeParams {
             purpose,
             redirect_uri: &self.redirect_uri,

@@ -6,6 +6,7 @@ mod alert;
 mod alert_unread;
 mod archive;
 mod audit;
+mod authorized;
 mod backup;
 mod bad_input;
 mod bring_up;

@@ -10,7 +10,7 @@ use crate::kit::Story;
 use crate::spend::{Spender, approval, body, credential, hashes};
 
 /// A call in a version of the API.
-async fn call(
+pub async fn call(
     story: &Story,
     version: u8,
     method: &str,

@@ -19,7 +19,7 @@ use crate::spend::{Spender, credential};
 const P256: &str = "1.2.840.10045.4.3.2";
 
 /// An approval of documents by their hashes; what gets signed is the SAM's to compute.
-fn documents(credential_id: &str, hashes: &[Vec<u8>]) -> Purpose {
+pub fn documents(credential_id: &str, hashes: &[Vec<u8>]) -> Purpose {
     let digest = |hash: &Vec<u8>| DocumentDigest {
         hash: hash.clone(),
         label: Some("契約書".to_owned()),
@@ -36,7 +36,7 @@ fn documents(credential_id: &str, hashes: &[Vec<u8>]) -> Purpose {
     })
 }
 
-async fn sign_doc(story: &Story, token: &SecretText, body: &Value) -> (u16, Value) {
+pub async fn sign_doc(story: &Story, token: &SecretText, body: &Value) -> (u16, Value) {
     let url = format!("{}/csc/v2/signatures/signDoc", story.stack.ssa_url);
     let request = story.stack.http.post(url).bearer_auth(token.expose());
     let answer = request.json(body).send().await.unwrap();
