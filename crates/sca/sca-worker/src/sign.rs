@@ -109,7 +109,9 @@ impl Worker {
             certificates: Certificates::Chain,
             ..InfoRequest::default()
         };
-        let info = self.service.credential_info(token, &request).await;
+        // The right to sign reads its own key also when that is gone, as one-time keys are after the first try.
+        let right = asked.sad.as_ref().unwrap_or(token);
+        let info = self.service.credential_info(right, &request).await;
         let chain = info.map_err(|e| passed(&e))?.cert.certificates;
         let chain = chain.unwrap_or_default();
         let chain: Option<Vec<_>> = chain.iter().map(|cert| decode_base64(cert)).collect();

@@ -75,10 +75,11 @@ pub(super) async fn info(ssa: &Ssa, call: &Call, body: Bytes) -> Result<Credenti
         refused(ssa, "credentials/info", &bearer.token, "key").await?;
         return Err(CscError::InvalidParameter("credentialID").into());
     }
-    // A key that is gone is a credential only to who was told of its end.
+    // A key that is gone is a credential only to who was told of its end, and to who may have it sign: a call that is repeated gets the
+    // values of a one-time key again, and needs its certificate around them.
     let read: fn(&ssa::KeyInfo) -> Option<CertFacts> = match bearer.token.scope {
-        Scope::Deletion(_) => issued,
-        Scope::Service | Scope::Credential(_) | Scope::Creation(_) => certified,
+        Scope::Deletion(_) | Scope::Credential(_) => issued,
+        Scope::Service | Scope::Creation(_) => certified,
     };
     let found = find(ssa, &bearer, &request.credential_id).await?;
     let found = found.and_then(|(_, key)| read(&key).map(|cert| (key, cert)));

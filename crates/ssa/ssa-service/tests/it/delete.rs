@@ -5,7 +5,9 @@ use core_types::{KeyAlg, KeyId};
 use sam_api::ssa::{KeyState, RequestState, Wish};
 use serde_json::{Value, json};
 
-use crate::web::{Answer, Browser, Form, REDIRECT, Stack, VERIFIER, details_request, stacks};
+use crate::web::{
+    Answer, Browser, Form, REDIRECT, Stack, VERIFIER, details_request, hash, stacks,
+};
 
 const DETAILS: &str = "https://cloudsignatureconsortium.org/2025/credential-deletion";
 
@@ -104,6 +106,23 @@ async fn a_deletion_is_the_owners_act_and_told_once() {
         let gone = stack.csc("credentials/info", &service, &gone).await;
         let id = "Invalid parameter credentialID".to_owned();
         assert_eq!(gone.error(), (400, id));
+    }
+}
+
+#[tokio::test]
+async fn the_right_to_sign_reads_its_own_key_also_when_that_is_gone() {
+    for stack in stacks().await {
+        let service = stack.service_token("app", "hanako").await;
+        let signing = stack.credential_token("app", "hanako", &[hash(1)]).await;
+        // As the SAM leaves a one-time key after the first try: that call may be repeated, and its values need the certificate.
+        state(&stack, "key-hanako", KeyState::Destroyed);
+        let body = json!({ "credentialID": "key-hanako", "certificates": "chain" }).to_string();
+        let told = stack.csc("credentials/info", &signing, &body).await;
+        assert_eq!(told.status, StatusCode::OK, "{}", told.body);
+        let chain = &told.json()["cert"]["certificates"];
+        assert_eq!(chain.as_array().unwrap().len(), 2, "{chain}");
+        let others = stack.csc("credentials/info", &service, &body).await;
+        assert_eq!(others.told().2, "Invalid parameter credentialID");
     }
 }
 

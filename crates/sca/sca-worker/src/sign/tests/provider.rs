@@ -29,9 +29,10 @@ use serde_json::json;
 
 /// The bearer token that is believed.
 pub(super) const TOKEN: &str = "reads";
-/// The SAD that holds, and one that did.
+/// The SAD that holds, one that did, and one that nothing is left of where it is judged.
 pub(super) const SAD: &str = "may-sign";
 pub(super) const OLD_SAD: &str = "could-sign";
+pub(super) const DEAD_SAD: &str = "never-signs";
 /// A document that was approved, one that was with a time of signing, and a digest of one that nobody here has.
 pub(super) const CONTRACT: &[u8] = b"contract";
 pub(super) const DATED: &[u8] = b"dated";
@@ -42,7 +43,8 @@ const DAY: i64 = 24 * 60 * 60;
 
 pub(super) struct Provider {
     key: EcdsaKeyPair,
-    /// Certificates (DER) by credential: `ec`, `rsa`, `over` whose certificate has ended, and `broken` which has none to read.
+    /// Certificates (DER) by credential: `ec`, `rsa`, `once` whose key signs in one call, `over` whose certificate has ended, and `broken`
+    /// which has none to read.
     chains: BTreeMap<&'static str, Vec<Vec<u8>>>,
     clock: ManualClock,
     /// Signs, and its answer says nothing.
@@ -71,6 +73,7 @@ impl Provider {
         let rsa = rsa.public_key().as_der().unwrap();
         let chains = BTreeMap::from([
             ("ec", issue(own.as_ref(), 30)),
+            ("once", issue(own.as_ref(), 30)),
             ("rsa", issue(rsa.as_ref(), 30)),
             ("over", issue(own.as_ref(), 1)),
             ("broken", vec![b"no certificate".to_vec()]),
@@ -111,6 +114,12 @@ impl Provider {
         ]
     }
 
+    /// Whether a one-time key was used up.
+    fn is_gone(&self, credential: &str) -> bool {
+        let asked = self.asked.lock().unwrap();
+        credential == "once" && asked.iter().any(|(_, past)| past.credential_id == "once")
+    }
+
     fn sign(&self, request: &SignHashRequest) -> Result<Vec<Vec<u8>>, CscError> {
         match request.sad.as_ref().map(csc_types::SecretText::expose) {
             None | Some(SAD) => {}
@@ -144,15 +153,19 @@ fn refused(error: &CscError) -> Response {
     (status, Json(error.body())).into_response()
 }
 
-fn believed(headers: &HeaderMap) -> bool {
-    headers.get("authorization").unwrap() == format!("Bearer {TOKEN}").as_str()
+fn shows(headers: &HeaderMap, token: &str) -> bool {
+    headers.get("authorization").unwrap() == format!("Bearer {token}").as_str()
 }
 
 async fn info(State(provider): Shared, headers: HeaderMap, body: Bytes) -> Response {
-    if !believed(&headers) {
+    let right = [SAD, OLD_SAD, DEAD_SAD].iter().any(|sad| shows(&headers, sad));
+    if !right && !shows(&headers, TOKEN) {
         return refused(&CscError::InvalidToken);
     }
     let request = InfoRequest::parse(&body).unwrap();
+    if !right && provider.is_gone(&request.credential_id) {
+        return refused(&CscError::InvalidParameter("credentialID"));
+    }
     match provider.chain(&request.credential_id) {
         Ok(chain) => {
             let chain: Vec<String> = chain.iter().map(b64).collect();
@@ -164,7 +177,7 @@ async fn info(State(provider): Shared, headers: HeaderMap, body: Bytes) -> Respo
 }
 
 async fn sign_hash(State(provider): Shared, headers: HeaderMap, body: Bytes) -> Response {
-    if !believed(&headers) {
+    if !shows(&headers, TOKEN) {
         return refused(&CscError::InvalidToken);
     }
     let request = SignHashRequest::parse(&body).unwrap();

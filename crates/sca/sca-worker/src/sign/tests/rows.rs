@@ -10,7 +10,7 @@ use csc_types::algorithm::{EC_PUBLIC_KEY, RSASSA_PSS};
 use pki::cms::SignedData;
 use serde_json::{Value, json};
 
-use super::provider::{AT, CONTRACT, DATED, DIGEST, OLD_SAD, Provider, SAD, TOKEN};
+use super::provider::{AT, CONTRACT, DATED, DEAD_SAD, DIGEST, OLD_SAD, Provider, SAD, TOKEN};
 use super::{Together, worker};
 use crate::{WorkerRefusal, WorkerRequest};
 
@@ -277,7 +277,7 @@ fn by_others() -> Vec<(Value, &'static str)> {
             "Invalid parameter signAlgo",
         ),
         (by("nobodys", SAD), "Invalid parameter credentialID"),
-        (by("ec", "invented"), "Invalid parameter SAD"),
+        (by("ec", DEAD_SAD), "Invalid parameter SAD"),
         (by("ec", OLD_SAD), "SAD expired"),
         (by("over", SAD), "Signing certificate is expired"),
         (by("broken", SAD), "Invalid certificate status"),
@@ -358,4 +358,22 @@ async fn what_was_approved_is_signed_in_one_call_and_comes_back_in_its_form() {
     assert!(two.sad.as_ref().is_some_and(|sad| sad.ct_eq(SAD)) && one.sad.is_none());
     let hash = core_types::HashAlg::Sha256.oid();
     assert_eq!(two.hash_algorithm_oid.as_deref(), Some(hash));
+}
+
+#[tokio::test]
+async fn a_call_with_a_one_time_key_that_failed_after_its_values_is_repeated() {
+    let (provider, service) = Provider::start().await;
+    let worker = worker(&service, Together::of(1), Vec::new());
+    let documents = json!([document(json!({}))]);
+    let body = call("once", json!({ "SAD": SAD, "documents": documents })).to_string();
+    provider.lose_answer.store(true, Ordering::SeqCst);
+    let lost = worker.sign_doc(request(TOKEN, body.clone())).await;
+    assert_eq!(lost.unwrap_err().description, csc_types::OUTCOME_LOST);
+    // The key is gone by now.
+    provider.lose_answer.store(false, Ordering::SeqCst);
+    let done = worker.sign_doc(request(TOKEN, body)).await.unwrap();
+    assert_eq!(done.documents.len(), 1);
+    let asked = provider.asked.lock().unwrap();
+    assert_eq!(asked.len(), 2);
+    assert_eq!(asked[0].0, asked[1].0, "the same call");
 }
