@@ -190,9 +190,8 @@ async fn an_ssa_above_level_1_starts_with_a_signed_configuration_only() {
     ends(&higher, 4, "settings-refused").await;
     // Who doesn't know waits for the SAM.
     ends(&with(port()), 75, "natsuin config sign").await;
-    fs::write(&config, format!("development = true\n{higher}")).unwrap();
-    site.start("natsuin-ssa", &config, at).await.end();
-
+    let named = format!("development = true\n{higher}");
+    ends(&named, 4, "settings-refused").await;
     fs::write(&config, &higher).unwrap();
     let sig = site.at("ssa-1.toml.sig");
     let mut signers = Vec::new();
