@@ -19,17 +19,22 @@ async function waits() {
 }
 
 let asking = false;
+/** On its way: going once more would break off what is being loaded. */
+let gone = false;
 async function ask() {
   // Nobody looks at it meanwhile, and the first thing after a look is a question.
-  if (asking || document.hidden) return;
+  if (asking || gone || document.hidden) return;
   asking = true;
-  const still = await waits();
+  gone = !(await waits());
   asking = false;
-  if (!still) location.replace(next);
+  if (gone) location.replace(next);
 }
 
 function later(pause) {
-  setTimeout(() => ask().finally(() => later(Math.min(pause * 1.5, MOST))), pause);
+  setTimeout(async () => {
+    await ask();
+    if (!gone) later(Math.min(pause * 1.5, MOST));
+  }, pause);
 }
 
 document.addEventListener('visibilitychange', ask);

@@ -38,6 +38,7 @@ mod portal;
 mod providers;
 mod quirks;
 mod registration;
+mod scripts;
 mod sign_doc;
 mod sign_open;
 mod signing;
