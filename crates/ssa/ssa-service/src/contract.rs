@@ -84,7 +84,7 @@ pub struct ClientSettings {
     #[serde(skip_serializing_if = "is_false")]
     pub documents: bool,
     /// Seconds, 0 to 3600, for which the rest of a list may be signed after its approval (`credentials/extendTransaction`), where the client
-    /// doesn't say so itself. The signer sees it with the list.
+    /// doesn't say so itself. The signer sees it with the list; not with collected secrets, where there is no page to see it on.
     #[serde(skip_serializing_if = "is_zero")]
     pub renew_seconds: u32,
     /// Is read leniently: texts that are numbers, names of version 1 in version 2 and the like ([`csc_types::habits`]), and JSON or parameters

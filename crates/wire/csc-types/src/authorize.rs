@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::body::Body;
-use crate::details::HashType;
+use crate::details::{HashType, MAX_RENEWAL};
 use crate::error::CscError;
 use crate::lenient::decode_base64;
 use crate::secret::SecretText;
@@ -23,6 +23,9 @@ pub struct CredentialAuthorizeRequest {
     pub hash_algorithm: Option<HashAlg>,
     /// What was hashed, if it is said. A member of our own, `hashType`, as entries of `authorization_details` have it (2.2).
     pub hash_type: Option<HashType>,
+    /// Seconds, up to [`MAX_RENEWAL`], for which the rest may be signed after the approval, if it is said. A member of our own,
+    /// `renewableFor`, as details have it.
+    pub renewable_for: Option<u32>,
     /// What was asked of the person, by the id of its authentication object.
     pub auth_data: Vec<(String, SecretText)>,
     /// Text of the client about the transaction, at most 500 characters; untrusted.
@@ -69,6 +72,14 @@ impl CredentialAuthorizeRequest {
                 }
             },
         };
+        let renewable_for = match body.get("renewableFor") {
+            None => None,
+            Some(n) => {
+                let n = n.as_u64().and_then(|n| u32::try_from(n).ok());
+                let n = n.filter(|n| *n <= MAX_RENEWAL);
+                Some(n.ok_or(CscError::InvalidParameter("renewableFor"))?)
+            }
+        };
         let mut auth_data = Vec::new();
         for entry in body.array("authData").unwrap_or_default() {
             let text = |name: &str| entry.get(name).and_then(Value::as_str);
@@ -94,6 +105,7 @@ impl CredentialAuthorizeRequest {
             hashes,
             hash_algorithm,
             hash_type,
+            renewable_for,
             auth_data,
             description,
         })
@@ -221,6 +233,10 @@ mod tests {
                 CscError::InvalidParameter("hashType"),
             ),
             (
+                r#"{"credentialID":"k","numSignatures":1,"renewableFor":3601}"#.to_owned(),
+                CscError::InvalidParameter("renewableFor"),
+            ),
+            (
                 r#"{"credentialID":"k","numSignatures":1,"authData":[{"id":"PIN","value":"1"},{"id":"PIN","value":"2"}]}"#
                     .to_owned(),
                 CscError::InvalidAuthData,
@@ -234,9 +250,11 @@ mod tests {
         ))
         .unwrap();
         assert!(good.value("PIN").is_some() && good.value("OTP").is_none());
-        assert_eq!(good.hash_type, None);
+        assert_eq!((good.hash_type, good.renewable_for), (None, None));
         let said = read(r#"{"credentialID":"k","numSignatures":1,"hashType":"SDR"}"#).unwrap();
         assert_eq!(said.hash_type, Some(HashType::Sdr));
+        let said = read(r#"{"credentialID":"k","numSignatures":2,"renewableFor":3600}"#).unwrap();
+        assert_eq!(said.renewable_for, Some(3600));
         assert!(!format!("{good:?}").contains("s3cret"));
     }
 }

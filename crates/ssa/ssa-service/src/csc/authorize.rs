@@ -83,10 +83,15 @@ async fn attempt(
         (None, true) => HashType::Dtbsr,
         (None, false) => contract.hash_type(),
     };
+    // Whoever gives an application their secrets sees no time on any page: without its own word for it there is none.
+    let renewal = match key.collected {
+        true => 0,
+        false => contract.renewal(request.num_signatures, key.one_time),
+    };
     let asked = Asked {
         person,
         items: items(&request, kind)?,
-        renew: contract.renewal(request.num_signatures, key.one_time),
+        renew: request.renewable_for.unwrap_or(renewal),
         facts: KeyFacts {
             key: key.key,
             alg: key.alg,

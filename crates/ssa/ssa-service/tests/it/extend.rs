@@ -189,16 +189,21 @@ async fn what_the_contract_says_holds_for_clients_that_know_no_member_of_ours() 
         };
         let authorize = "credentials/authorize";
         for version in [1, 2] {
-            let granted = call(&stack, version, authorize, &service, &secrets(version, 2)).await;
+            // No page shows the signer for how long, so that nothing is left unless the call itself says so.
+            for count in [1, 2] {
+                let body = secrets(version, count);
+                let granted = call(&stack, version, authorize, &service, &body).await;
+                let body = json!({ "credentialID": "key-explicit", "SAD": granted.text("SAD") });
+                let refused = call(&stack, version, METHOD, &service, &body).await;
+                assert_eq!(refused.told().2, "Invalid parameter SAD");
+                assert_eq!(asked(&stack, count.into()), 0);
+            }
+            let mut said = secrets(version, 2);
+            said["renewableFor"] = json!(600);
+            let granted = call(&stack, version, authorize, &service, &said).await;
             let sad = granted.text("SAD");
             in_two_steps(&stack, version, &service, "key-explicit", &sad).await;
-            assert_eq!(asked(&stack, 2), 900);
-            // One signature leaves no rest.
-            let granted = call(&stack, version, authorize, &service, &secrets(version, 1)).await;
-            let body = json!({ "credentialID": "key-explicit", "SAD": granted.text("SAD") });
-            let refused = call(&stack, version, METHOD, &service, &body).await;
-            assert_eq!(refused.told().2, "Invalid parameter SAD");
-            assert_eq!(asked(&stack, 1), 0);
+            assert_eq!(asked(&stack, 2), 600);
         }
         // Out of band.
         let settings = ClientSettings {

@@ -48,6 +48,7 @@ pub(super) fn methods(v1: bool) -> Vec<Method> {
         must("numSignatures", Number),
         must(hashes, AllBytes),
         may("description", Text),
+        may("renewableFor", Number),
         client_data(),
     ];
     match v1 {
