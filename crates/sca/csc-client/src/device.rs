@@ -7,6 +7,7 @@ use csc_types::{AuthorizeRequest, DetailsType, DeviceResponse, Grant, Purpose, T
 use crate::client::Client;
 use crate::discover::Provider;
 use crate::error::ClientError;
+use crate::signed::OF_DEVICES;
 use crate::wire::Shows;
 
 /// By how much a server that is asked too often wants to be asked less (RFC 8628 §3.5).
@@ -66,7 +67,7 @@ impl Client {
         };
         let mut pairs = self.version.pairs(request.to_pairs());
         pairs.retain(|(name, _)| !OF_BROWSERS.contains(name));
-        let pairs = self.signed(endpoints, pairs)?;
+        let pairs = self.signed(endpoints, OF_DEVICES, pairs)?;
         let endpoint = "oauth2/device_authorization";
         let request = self.form(url, endpoints, pairs)?;
         let reply = self.wire.send(endpoint, request, Shows::Nothing).await?;

@@ -11,7 +11,7 @@ use crate::discover::{
     Authority, Endpoints, Provider, announced_endpoints, authority, fixed_endpoints, metadata_urls,
 };
 use crate::error::ClientError;
-use crate::signed::{ClientKey, KeyUse};
+use crate::signed::{self, ClientKey, KeyUse};
 use crate::wire::Shows;
 
 impl Client {
@@ -70,7 +70,7 @@ impl Client {
             // The code is worth nothing to others either (RFC 9449 §10).
             pairs.push(("dpop_jkt", key.thumbprint()));
         }
-        let pairs = self.signed(endpoints, pairs)?;
+        let pairs = self.signed(endpoints, signed::LIFE, pairs)?;
         if let Some(url) = &endpoints.pushed {
             let endpoint = "oauth2/pushed_authorize";
             let request = self.form(url, endpoints, pairs.clone())?;
@@ -172,11 +172,15 @@ impl Client {
     pub(crate) fn signed(
         &self,
         endpoints: &Endpoints,
+        life: i64,
         pairs: Vec<(&'static str, String)>,
     ) -> Result<Vec<(&'static str, String)>, ClientError> {
         match self.key.as_ref().filter(|key| key.is_for(KeyUse::Requests)) {
             None => Ok(pairs),
-            Some(key) => key.request(&self.credentials.client_id, &audience(endpoints), pairs),
+            Some(key) => {
+                let client = &self.credentials.client_id;
+                key.request(client, &audience(endpoints), life, pairs)
+            }
         }
     }
 

@@ -11,7 +11,9 @@ use serde_json::{Map, Value, json};
 use crate::error::ClientError;
 
 /// Life of what is signed here, in seconds.
-const LIFE: i64 = 120;
+pub(crate) const LIFE: i64 = 120;
+/// The same of a device's request, whose user has to find another device first: as long as FAPI 2.0 Message Signing allows.
+pub(crate) const OF_DEVICES: i64 = 3600;
 
 /// A client's key (P-256), which the provider has registered; a provider that knows it at the signer's side shows requests as
 /// the application's own.
@@ -64,14 +66,15 @@ impl ClientKey {
         self.only.is_none_or(|only| only == wanted)
     }
 
-    /// The parameters of an authorization request as one signed object, and what has to stand beside it.
+    /// The parameters of an authorization request as one signed object for so many seconds, and what has to stand beside it.
     pub(crate) fn request(
         &self,
         client: &str,
         audience: &str,
+        life: i64,
         pairs: Vec<(&'static str, String)>,
     ) -> Result<Vec<(&'static str, String)>, ClientError> {
-        let mut claims = self.claims(client, audience);
+        let mut claims = self.claims(client, audience, life);
         for (name, value) in pairs {
             // Details are an object there, and everything else the text that it is.
             let value = match name {
@@ -90,7 +93,7 @@ impl ClientKey {
         client: &str,
         audience: &str,
     ) -> Result<[(&'static str, String); 2], ClientError> {
-        let mut claims = self.claims(client, audience);
+        let mut claims = self.claims(client, audience, LIFE);
         claims.insert("sub".to_owned(), json!(client));
         let kind = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
         Ok([
@@ -99,13 +102,13 @@ impl ClientKey {
         ])
     }
 
-    fn claims(&self, client: &str, audience: &str) -> Map<String, Value> {
+    fn claims(&self, client: &str, audience: &str, life: i64) -> Map<String, Value> {
         let now = self.clock.now();
         let claims = json!({
             "iss": client,
             "aud": audience,
             "iat": now,
-            "exp": now.plus(LIFE),
+            "exp": now.plus(life),
             "jti": self.random.digest32().to_string(),
         });
         match claims {

@@ -6,6 +6,7 @@ use store_kit::{Row, StoreError, Tx, sql};
 
 use crate::crypt::digest;
 use crate::flow::{Bound, Pairs, from_json, hold, size, to_json};
+use crate::oauth::end_of_request;
 
 /// Longest life of both codes in seconds.
 pub(crate) const LIFE: i64 = 15 * 60;
@@ -131,7 +132,7 @@ macro_rules! select {
     };
 }
 
-/// The device whose user typed this, as long as it waits.
+/// The device whose user typed this, as long as it waits, and as its signed request is one: the SAM reads that when its user comes.
 pub(crate) async fn find_by_user_code(
     tx: &mut Tx,
     normal: &str,
@@ -141,7 +142,8 @@ pub(crate) async fn find_by_user_code(
         .bind(digest(normal))
         .bind(now.0);
     let row = tx.fetch_optional(query).await?;
-    row.map(|row| read(&row)).transpose()
+    let device = row.map(|row| read(&row)).transpose()?;
+    Ok(device.filter(|device| end_of_request(&device.pairs).is_none_or(|end| now < end)))
 }
 
 /// The device with this code, expired ones too.

@@ -11,7 +11,9 @@ use axum::response::{IntoResponse as _, Response};
 use axum::{Json, Router};
 use core_types::HashAlg;
 use core_types::bytes::b64;
-use csc_client::{Client, ClientCredentials, ClientError, HttpOptions, Later};
+use core_types::clock::SystemClock;
+use core_types::random::SystemRandom;
+use csc_client::{Client, ClientCredentials, ClientError, ClientKey, HttpOptions, KeyUse, Later};
 use csc_types::sign_doc::{DocContent, DocEntry, Envelope, Format, Level};
 use csc_types::{
     GetChallengeRequest, LoginRequest, Purpose, SecretText, SignDocRequest, SignHashRequest,
@@ -278,4 +280,20 @@ async fn version_1_is_not_asked_for_what_it_lacks() {
     provider.endpoints.device = None;
     let device = client.device(&provider, Purpose::Service, None).await;
     assert!(matches!(device, Err(ClientError::Unsupported(_))));
+}
+
+#[tokio::test]
+async fn a_devices_request_is_signed_for_as_long_as_its_user_may_need() {
+    let (plain, client) = start("v2").await;
+    let (key, _) = jose::SigningKey::generate().unwrap();
+    let own = ClientKey::new(key, Arc::new(SystemClock), Arc::new(SystemRandom));
+    let client = client.with_key(own.only_for(KeyUse::Requests));
+    let provider = client.discover().await.unwrap();
+    let begun = client.device(&provider, purpose(), None).await;
+    begun.unwrap();
+    let form = plain.form();
+    let jws = jose::ForeignJws::read(&form["request"]).unwrap();
+    let claims: Value = serde_json::from_slice(jws.unchecked_payload()).unwrap();
+    let life = claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap();
+    assert_eq!(life, 3600);
 }

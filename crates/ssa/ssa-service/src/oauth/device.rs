@@ -31,10 +31,8 @@ async fn store(ssa: &Ssa, sender: &Sender, body: Body) -> Result<DeviceResponse,
         return Err(OAuthError::UnauthorizedClient.into());
     }
     let mut pairs = request_object::unwrap(ssa, &client, pairs).await?;
-    // A signed request is one until its end, and the SAM reads it when its user comes.
     let now = ssa.now();
     let exp = now.plus(devices::LIFE);
-    let exp = request_object::end(&pairs).map_or(exp, |end| end.min(exp));
     // It goes on as an authorization whose code only the device has: nobody knows a verifier for the challenge.
     let own = [
         "response_type",

@@ -38,6 +38,7 @@ use crate::limits::{FULL, Origin, Wait};
 use crate::refusal::Told;
 
 pub(crate) use create::is_under;
+pub(crate) use request_object::end as end_of_request;
 pub use register::{Publisher, Registration};
 
 /// Longest form at the token and revocation endpoints in bytes.

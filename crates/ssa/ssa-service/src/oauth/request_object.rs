@@ -86,7 +86,7 @@ pub(super) async fn unwrap(ssa: &Ssa, client: &Client, pairs: Pairs) -> Result<P
 }
 
 /// When the signed request among these parameters, which was verified, is over; nothing if they aren't signed.
-pub(super) fn end(pairs: &Pairs) -> Option<UnixTime> {
+pub(crate) fn end(pairs: &Pairs) -> Option<UnixTime> {
     let jws = ForeignJws::read(flow::given(pairs, REQUEST)?).ok()?;
     Claims::read(jws.unchecked_payload())?.time("exp")
 }

@@ -4,6 +4,7 @@ use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use core_types::Clock as _;
 use core_types::bytes::b64u;
+use sam_api::ssa::RequestState;
 use serde_json::{Value, json};
 use ssa_service::{ClientSettings, NewClient};
 
@@ -125,7 +126,7 @@ async fn what_stands_in_a_signed_request_counts_and_nothing_beside_it() {
 
 // shows: T-USE-DTBSR-FORGE
 #[tokio::test]
-async fn a_devices_signed_request_reaches_the_sam_and_its_codes_end_with_it() {
+async fn a_devices_signed_request_reaches_the_sam_and_its_users_code_ends_with_it() {
     for mut stack in stacks().await {
         let key = Key::new();
         let settings = ClientSettings {
@@ -149,21 +150,28 @@ async fn a_devices_signed_request_reaches_the_sam_and_its_codes_end_with_it() {
         let mut browser = Browser::new(&stack);
         browser.log_in("hanako").await;
         let away = type_code(&mut browser, &codes.text("user_code")).await;
-        let rid = browser.at_sic(&away).0;
+        let (rid, back) = browser.at_sic(&away);
         let asked = stack.sam.with(|s| s.requests[&rid].asked.clone());
         // As it came: the SAM judges for itself.
         assert_eq!(asked.client_jws.as_deref(), Some(object.as_str()));
         assert_eq!(asked.items[0].h.0, hash(1));
-        // Later than that the SAM wouldn't take it.
-        let codes = begin(&object, "2").await;
-        assert_eq!(codes.json()["expires_in"], 300);
+        // Later than that the SAM wouldn't take it. Who came in time decides in time of their own.
+        let late = begin(&object, "2").await;
         stack.clock.advance(300);
-        let page = type_code(&mut browser, &codes.text("user_code")).await;
+        let page = type_code(&mut browser, &late.text("user_code")).await;
         assert!(page.body.contains("No device waits"), "{}", page.body);
-        let long = request_object(&stack, &key, "signs", |claims| {
-            claims["exp"] = json!(stack.clock.now().plus(3600));
-        });
-        assert_eq!(begin(&long, "3").await.json()["expires_in"], 900);
+        stack.sam.decide(rid, RequestState::Approved);
+        browser.get(&back).await;
+        let jwt = key.jwt(&assertion(&stack, "signs", "3"));
+        let code = codes.text("device_code");
+        let form = [
+            ("client_assertion_type", JWT_BEARER),
+            ("client_assertion", jwt.as_str()),
+            ("grant_type", "urn:ietf:params:oauth:grant-type:device_code"),
+            ("device_code", code.as_str()),
+        ];
+        let token = post(&stack, "/oauth2/token", &[], &form).await;
+        assert_eq!(token.json()["credentialID"], "key-hanako", "{}", token.body);
     }
 }
 
