@@ -13,7 +13,7 @@ const WORDS: [&str; 10] = [
     "reason", "method", "what", "state", "to", "why", "effect", "roles", "change", "whose",
 ];
 /// Members that some types of events haven't had from the beginning.
-const LATER: [&str; 4] = ["session", "from", "credential", "approval"];
+const LATER: [&str; 5] = ["session", "from", "credential", "approval", "client"];
 /// Characters of a digest that are shown.
 const SHORT: usize = 10;
 

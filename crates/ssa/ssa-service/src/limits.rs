@@ -76,6 +76,15 @@ impl Origin {
     }
 }
 
+/// What is behind it when somebody fails to prove that they are a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Behind {
+    /// Its name, which anybody can say.
+    Name,
+    /// A signature of its key, or a certificate's handshake.
+    Key,
+}
+
 /// What was counted so far.
 #[derive(Debug, Default)]
 pub(crate) struct Limits {
@@ -84,8 +93,8 @@ pub(crate) struct Limits {
     people: RateLimit<PersonId>,
     user_codes: RateLimit<PersonId>,
     refusals: RateLimit<ClientId>,
-    failures: RateLimit<ClientId>,
-    registrations: RateLimit<()>,
+    failures: RateLimit<(ClientId, Behind)>,
+    registrations: RateLimit<IpAddr>,
     begun: AtomicU32,
 }
 
@@ -94,8 +103,8 @@ const USER_CODES: Rate = Rate {
     burst: 5,
     per_minute: 1,
 };
-/// How many refusals of one client's tokens are entries of their own; how many failures to prove that one is this client; and how many
-/// refused registrations.
+/// How many refusals of one client's tokens are entries of their own; how many failures to prove that one is this client, by what is
+/// behind them; and how many refused registrations of an address.
 const REFUSALS: Rate = Rate {
     burst: 60,
     per_minute: 20,
@@ -144,17 +153,18 @@ impl Ssa {
         named.take(client, REFUSALS, self.now()).is_ok()
     }
 
-    /// Whether one more failure to prove that one is this client is an entry of its own. Anybody can say its name, and silences no
-    /// refusal of its tokens by that.
-    pub(crate) fn names_failure(&self, client: &ClientId) -> bool {
+    /// Whether one more failure to prove that one is this client is an entry of its own. Anybody can say its name, and silences by
+    /// that no refusal of its tokens, nor what its own key was used for.
+    pub(crate) fn names_failure(&self, client: &ClientId, behind: Behind) -> bool {
         let named = &self.limits().failures;
-        named.take(client, REFUSALS, self.now()).is_ok()
+        let whose = (client.clone(), behind);
+        named.take(&whose, REFUSALS, self.now()).is_ok()
     }
 
-    /// Whether one more registration that was refused is an entry of its own.
-    pub(crate) fn names_registration(&self) -> bool {
+    /// Whether one more registration from there that was refused is an entry of its own.
+    pub(crate) fn names_registration(&self, origin: Origin) -> bool {
         let named = &self.limits().registrations;
-        named.take(&(), REFUSALS, self.now()).is_ok()
+        named.take(&origin.0, REFUSALS, self.now()).is_ok()
     }
 
     /// How much may be under way for a client, if it is time to look: a look goes through all of it, and one for each

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use audit_log::Event;
-use core_types::UnixTime;
+use core_types::{ClientId, UnixTime};
 use store_kit::{StoreError, transaction};
 
 use crate::Ssa;
@@ -14,9 +14,12 @@ use crate::Ssa;
 /// Seconds within which calls are one entry.
 const MINUTE: i64 = 60;
 
-/// What was counted on this node, by endpoint.
+/// An endpoint, and which client the callers there said to be, if it is one.
+type Counted = (&'static str, Option<ClientId>);
+
+/// What was counted on this node.
 #[derive(Default)]
-pub(crate) struct Strangers(Mutex<BTreeMap<&'static str, Seen>>);
+pub(crate) struct Strangers(Mutex<BTreeMap<Counted, Seen>>);
 
 struct Seen {
     /// When the last entry was written.
@@ -27,34 +30,34 @@ struct Seen {
 
 impl Strangers {
     /// Counts one more. Answers how many the entry stands for that has to be written now.
-    fn count(&self, endpoint: &'static str, now: UnixTime) -> Option<u64> {
+    fn count(&self, counted: &Counted, now: UnixTime) -> Option<u64> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(seen) = all.get_mut(endpoint) else {
+        let Some(seen) = all.get_mut(counted) else {
             let told = Seen {
                 told: now,
                 tries: 0,
             };
-            all.insert(endpoint, told);
+            all.insert(counted.clone(), told);
             return Some(1);
         };
         seen.tries = seen.tries.saturating_add(1);
         seen.take(now)
     }
 
-    /// An endpoint whose minute is over, and the calls that no entry tells of yet. The same one isn't due twice at a time.
-    fn due(&self, now: UnixTime) -> Option<(&'static str, u64)> {
+    /// One whose minute is over, and the calls that no entry tells of yet. The same one isn't due twice at a time.
+    fn due(&self, now: UnixTime) -> Option<(Counted, u64)> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut due = all
             .iter_mut()
             .filter(|(_, seen)| seen.tries > 0)
-            .filter_map(|(endpoint, seen)| Some((*endpoint, seen.take(now)?)));
+            .filter_map(|(counted, seen)| Some((counted.clone(), seen.take(now)?)));
         due.next()
     }
 
     /// Calls that were taken, and no entry came of it.
-    fn put_back(&self, endpoint: &'static str, tries: u64) {
+    fn put_back(&self, counted: &Counted, tries: u64) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(seen) = all.get_mut(endpoint) {
+        if let Some(seen) = all.get_mut(counted) {
             seen.tries = seen.tries.saturating_add(tries);
         }
     }
@@ -76,13 +79,13 @@ impl Seen {
 /// Calls on their way into an entry: they count again if none is written, be it that the store fails or that the caller goes away.
 struct Untold<'a> {
     strangers: &'a Strangers,
-    endpoint: &'static str,
+    counted: Counted,
     tries: u64,
 }
 
 impl Drop for Untold<'_> {
     fn drop(&mut self) {
-        self.strangers.put_back(self.endpoint, self.tries);
+        self.strangers.put_back(&self.counted, self.tries);
     }
 }
 
@@ -92,8 +95,24 @@ impl Ssa {
     /// # Errors
     /// [`StoreError`] when it can't be recorded.
     pub(crate) async fn knocked(&self, endpoint: &'static str) -> Result<(), StoreError> {
-        match self.strangers().count(endpoint, self.now()) {
-            Some(tries) => self.tell_knocks(endpoint, tries).await,
+        self.counted((endpoint, None)).await
+    }
+
+    /// The same of a caller who says to be this client and fails too often to be named each time.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it can't be recorded.
+    pub(crate) async fn knocked_as(
+        &self,
+        endpoint: &'static str,
+        client: ClientId,
+    ) -> Result<(), StoreError> {
+        self.counted((endpoint, Some(client))).await
+    }
+
+    async fn counted(&self, counted: Counted) -> Result<(), StoreError> {
+        match self.strangers().count(&counted, self.now()) {
+            Some(tries) => self.tell_knocks(counted, tries).await,
             None => Ok(()),
         }
     }
@@ -104,23 +123,27 @@ impl Ssa {
     /// [`StoreError`] when it can't be recorded; it is due again a minute later.
     pub(crate) async fn tell_strangers(&self) -> Result<(), StoreError> {
         let (now, mut outcome) = (self.now(), Ok(()));
-        while let Some((endpoint, tries)) = self.strangers().due(now) {
-            outcome = outcome.and(self.tell_knocks(endpoint, tries).await);
+        while let Some((counted, tries)) = self.strangers().due(now) {
+            outcome = outcome.and(self.tell_knocks(counted, tries).await);
         }
         outcome
     }
 
-    async fn tell_knocks(&self, endpoint: &'static str, tries: u64) -> Result<(), StoreError> {
+    async fn tell_knocks(&self, counted: Counted, tries: u64) -> Result<(), StoreError> {
         let strangers = self.strangers();
         let mut untold = Untold {
             strangers,
-            endpoint,
+            counted,
             tries,
         };
         let now = self.now();
         transaction!(self.store(), "access-unknown", |tx| {
-            let endpoint = endpoint.into();
-            let event = Event::AccessUnknown { endpoint, tries };
+            let (endpoint, client) = &untold.counted;
+            let event = Event::AccessUnknown {
+                endpoint: (*endpoint).into(),
+                client: client.clone(),
+                tries,
+            };
             self.audit().append(tx, event, now).await
         })?;
         untold.tries = 0;
@@ -135,10 +158,13 @@ mod tests {
     #[test]
     fn the_first_is_told_at_once_and_those_after_it_with_the_next() {
         let strangers = Strangers::default();
-        let at = |at| strangers.count("csc", UnixTime(at));
+        let at = |at| strangers.count(&("csc", None), UnixTime(at));
         assert_eq!([at(100), at(100), at(159)], [Some(1), None, None]);
         assert_eq!([at(160), at(161), at(220)], [Some(3), None, Some(2)]);
-        assert_eq!(strangers.count("oauth2/token", UnixTime(161)), Some(1));
+        let client = ClientId::parse("app").unwrap();
+        for other in [("oauth2/token", None), ("csc", Some(client))] {
+            assert_eq!(strangers.count(&other, UnixTime(161)), Some(1));
+        }
         assert_eq!(at(10), Some(1), "the clock was set back");
     }
 
@@ -147,12 +173,12 @@ mod tests {
         let strangers = Strangers::default();
         let due = |at| strangers.due(UnixTime(at));
         for at in [100, 110, 120] {
-            strangers.count("csc", UnixTime(at));
+            strangers.count(&("csc", None), UnixTime(at));
         }
-        strangers.count("oauth2/token", UnixTime(100));
+        strangers.count(&("oauth2/token", None), UnixTime(100));
         assert_eq!(
             [due(159), due(160), due(160)],
-            [None, Some(("csc", 2)), None]
+            [None, Some((("csc", None), 2)), None]
         );
         assert_eq!(due(1000), None, "nothing was counted since");
     }
@@ -161,15 +187,15 @@ mod tests {
     fn calls_of_which_no_entry_came_count_again() {
         let strangers = Strangers::default();
         for (at, told) in [(100, Some(1)), (110, None)] {
-            assert_eq!(strangers.count("csc", UnixTime(at)), told);
+            assert_eq!(strangers.count(&("csc", None), UnixTime(at)), told);
         }
-        let (endpoint, tries) = strangers.due(UnixTime(160)).unwrap();
+        let (counted, tries) = strangers.due(UnixTime(160)).unwrap();
         drop(Untold {
             strangers: &strangers,
-            endpoint,
+            counted,
             tries,
         });
         assert_eq!(strangers.due(UnixTime(219)), None);
-        assert_eq!(strangers.due(UnixTime(220)), Some(("csc", 1)));
+        assert_eq!(strangers.due(UnixTime(220)), Some((("csc", None), 1)));
     }
 }

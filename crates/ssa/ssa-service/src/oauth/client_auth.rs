@@ -16,6 +16,7 @@ use crate::Ssa;
 use crate::certificates::{CertificateFault, thumbprint};
 use crate::clients::{self, Client};
 use crate::contract::ClientCertificate;
+use crate::limits::Behind;
 
 /// Longest life of a client's assertion in seconds.
 const ASSERTION: i64 = 600;
@@ -43,7 +44,7 @@ async fn identify(ssa: &Ssa, sender: &Sender, body: ClientAuth) -> Result<Client
     let given = match basic(headers) {
         Ok(given) => given,
         Err(malformed) => {
-            refuse(ssa, None, "header").await?;
+            ssa.knocked("oauth2").await?;
             return Err(malformed.into());
         }
     };
@@ -51,7 +52,7 @@ async fn identify(ssa: &Ssa, sender: &Sender, body: ClientAuth) -> Result<Client
         Some((id, secret)) => {
             let same = body.client_id.as_ref().is_none_or(|other| *other == id);
             if body.client_secret.is_some() || !same {
-                refuse(ssa, None, "method").await?;
+                ssa.knocked("oauth2").await?;
                 return Err(OAuthError::InvalidClient.into());
             }
             (id, Some(secret))
@@ -70,7 +71,7 @@ async fn identify(ssa: &Ssa, sender: &Sender, body: ClientAuth) -> Result<Client
     let found = clients::find(&mut tx, &id).await?;
     drop(tx);
     let Some(client) = found else {
-        refuse(ssa, None, "secret").await?;
+        ssa.knocked("oauth2").await?;
         return Err(refusal.into());
     };
     let proved = if client.settings.certificate.is_some() {
@@ -92,7 +93,12 @@ async fn identify(ssa: &Ssa, sender: &Sender, body: ClientAuth) -> Result<Client
     let Err(reason) = proved else {
         return Ok(client);
     };
-    refuse(ssa, Some(client.id), reason).await?;
+    let handshake = client.settings.certificate.is_some() && !sender.certificates.is_empty();
+    let behind = match handshake {
+        true => Behind::Key,
+        false => Behind::Name,
+    };
+    refuse(ssa, client.id, behind, reason).await?;
     Err(refusal.into())
 }
 
@@ -119,12 +125,12 @@ async fn asserted(
         found = clients::find(&mut tx, id).await?;
     }
     let (Some(jws), Some(id), Some(client)) = (jws, id, found) else {
-        refuse(ssa, None, "assertion").await?;
+        ssa.knocked("oauth2").await?;
         return Err(BAD.into());
     };
     if client.settings.certificate.is_some() {
         // Its keys sign requests; they don't open what its certificate is for.
-        refuse(ssa, Some(client.id), "method").await?;
+        refuse(ssa, client.id, Behind::Name, "method").await?;
         return Err(BAD.into());
     }
     let now = ssa.now();
@@ -134,7 +140,12 @@ async fn asserted(
         typ.as_deref(),
         None | Some("jwt" | "client-authentication+jwt")
     );
-    let good = signed_by(&client, &jws, now).filter(|claims| {
+    let signed = signed_by(&client, &jws, now);
+    let behind = match signed {
+        Some(_) => Behind::Key,
+        None => Behind::Name,
+    };
+    let good = signed.filter(|claims| {
         fits && claims.text("iss") == Some(id)
             && is_for_us(ssa, &client, claims)
             && claims.is_current(now, ASSERTION)
@@ -146,14 +157,14 @@ async fn asserted(
         Some((jti, claims.time("exp")?))
     });
     let Some((jti, exp)) = claims else {
-        refuse(ssa, Some(client.id), "assertion").await?;
+        refuse(ssa, client.id, behind, "assertion").await?;
         return Err(BAD.into());
     };
     let first = transaction!(ssa.store(), "client-assertion", |tx| {
         first_use(tx, "assertion", client.id.as_str(), jti, exp, now).await
     })?;
     if !first {
-        refuse(ssa, Some(client.id), "replayed").await?;
+        refuse(ssa, client.id, Behind::Key, "replayed").await?;
         return Err(BAD.into());
     }
     Ok(client)
@@ -203,16 +214,17 @@ async fn certified(ssa: &Ssa, client: &Client, shown: &[Vec<u8>]) -> Result<(), 
     }
 }
 
-/// Records that somebody didn't prove to be a client: in the client's name while that is seldom, and counted with the calls of nobody
-/// beyond, as whoever names none is, so that guesses fill no log.
+/// Records that somebody didn't prove to be this client: as an entry of its own while that is seldom, and counted in its name beyond, so
+/// that guesses fill no log. Whoever names no client is nobody.
 async fn refuse(
     ssa: &Ssa,
-    client: Option<ClientId>,
+    client: ClientId,
+    behind: Behind,
     reason: &'static str,
 ) -> Result<(), StoreError> {
-    let Some(client) = client.filter(|client| ssa.names_failure(client)) else {
-        return ssa.knocked("oauth2").await;
-    };
+    if !ssa.names_failure(&client, behind) {
+        return ssa.knocked_as("oauth2", client).await;
+    }
     transaction!(ssa.store(), "client-refused", |tx| {
         let event = Event::ClientRefused {
             client: Some(client.clone()),

@@ -18,9 +18,10 @@ use service_kit::is_no_room;
 use store_kit::{StoreError, Tx, sql, transaction};
 
 use super::jwt::Claims;
-use super::{Refused, never_cached};
+use super::{Refused, Sender, never_cached};
 use crate::clients::{self, NewClient, State as Phase};
 use crate::contract::{ClientSettings, read_keys};
+use crate::limits::Origin;
 use crate::{Ssa, crypt};
 
 /// Longest request in bytes.
@@ -163,13 +164,13 @@ struct Software {
 }
 
 /// `POST /oauth2/register`; not there unless the operator says who vouches.
-pub(super) async fn register(State(ssa): State<Ssa>, body: Body) -> Response {
+pub(super) async fn register(State(ssa): State<Ssa>, sender: Sender, body: Body) -> Response {
     let Some(rules) = &ssa.config().registration else {
         return StatusCode::NOT_FOUND.into_response();
     };
     let done = match registered(&ssa, rules, body).await {
         Ok(client) => Ok(client),
-        Err(fault) => Err(refused(&ssa, fault).await),
+        Err(fault) => Err(refused(&ssa, sender.origin, fault).await),
     };
     never_cached(match done {
         Ok(client) => (StatusCode::CREATED, Json(client)).into_response(),
@@ -178,11 +179,11 @@ pub(super) async fn register(State(ssa): State<Ssa>, body: Body) -> Response {
 }
 
 /// Records that somebody wasn't registered: with the reason while that is seldom, and counted beyond.
-async fn refused(ssa: &Ssa, fault: Fault) -> Fault {
+async fn refused(ssa: &Ssa, origin: Origin, fault: Fault) -> Fault {
     let Some(reason) = fault.code() else {
         return fault;
     };
-    let recorded: Result<(), StoreError> = match ssa.names_registration() {
+    let recorded: Result<(), StoreError> = match ssa.names_registration(origin) {
         true => transaction!(ssa.store(), "registration-refused", |tx| {
             let event = Event::ClientRefused {
                 client: None,

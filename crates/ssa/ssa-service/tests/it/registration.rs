@@ -5,6 +5,7 @@ use axum::http::{Request, StatusCode, header};
 use core_types::Clock as _;
 use jose::SigningKey;
 use serde_json::{Value, json};
+use service_kit::Peer;
 use ssa_service::calls::{ClientRefusal, ClientRotate, ClientShow, ClientSuspend, RotateRequest};
 use ssa_service::{ClientSettings, Publisher, Registration};
 use store_kit::sql;
@@ -416,6 +417,15 @@ async fn registrations_that_are_refused_fill_no_log() {
         }
         let named = stack.audit_bodies("client.refused").await;
         assert_eq!(named.len(), 60, "with the reason while they are few");
+        // One address silences no other.
+        let elsewhere = Peer {
+            name: String::new(),
+            addr: ([192, 0, 2, 7], 1).into(),
+        };
+        let request = Request::post("/oauth2/register").extension(elsewhere);
+        let request = request.body(Body::from(body.to_string())).unwrap();
+        stack.send(request).await;
+        assert_eq!(stack.audit_bodies("client.refused").await.len(), 61);
         stack.clock.advance(61);
         stack.ssa.send_notices().await.unwrap();
         let told = stack.audit_bodies("access.unknown").await;

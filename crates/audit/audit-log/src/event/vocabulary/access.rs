@@ -193,6 +193,8 @@ macro_rules! access_events {
     AccessUnknown = "access.unknown", Failure, by(service), about() {
         /// Route.
         endpoint: Code,
+        /// The client that they said to be, if it is registered and its failures are too many to be named each time.
+        client: Option<ClientId>,
         /// Number of calls.
         tries: u64,
     }

@@ -149,7 +149,14 @@ async fn an_assertion_may_be_for_where_certificates_are_asked_for() {
 // shows: I-7.1.4.1-log-all-access-attempts
 #[tokio::test]
 async fn guesses_at_clients_fill_no_log() {
-    for stack in stacks().await {
+    for mut stack in stacks().await {
+        let key = Key::new();
+        let settings = ClientSettings {
+            keys: vec![key.jwk()],
+            users: vec!["hanako".to_owned()],
+            ..ClientSettings::default()
+        };
+        client(&mut stack, "keyed", settings).await;
         let guess = async |id: &str| {
             let form = [
                 ("grant_type", "client_credentials"),
@@ -172,11 +179,30 @@ async fn guesses_at_clients_fill_no_log() {
         stack.clock.advance(61);
         stack.ssa.send_notices().await.unwrap();
         let told = stack.audit_bodies("access.unknown").await;
-        assert_eq!(told.len(), 2);
-        for (entry, tries) in told.iter().zip([r#""tries":1"#, r#""tries":14"#]) {
-            let good = entry.contains("oauth2") && entry.contains(tries);
+        // Those of nobody, and those in the name of a client, each at once and with the next.
+        let wanted = [("null", 1), (r#""app""#, 1), ("null", 4), (r#""app""#, 9)];
+        assert_eq!(told.len(), wanted.len());
+        for (entry, (client, tries)) in told.iter().zip(wanted) {
+            let members = [format!(r#""client":{client}"#), format!(r#""tries":{tries}"#)];
+            let good = entry.contains("oauth2") && members.iter().all(|m| entry.contains(m));
             assert!(good, "{entry}");
         }
+        // Guesses at its name leave room for what its own key signed and another one brings again.
+        for _ in 0..70 {
+            guess("keyed").await;
+        }
+        let jwt = key.jwt(&assertion(&stack, "keyed", "once"));
+        let form = [
+            ("grant_type", "client_credentials"),
+            ("client_assertion_type", JWT_BEARER),
+            ("client_assertion", jwt.as_str()),
+        ];
+        for status in [StatusCode::OK, StatusCode::UNAUTHORIZED] {
+            let answer = post(&stack, "/oauth2/token", &[], &form).await;
+            assert_eq!(answer.status, status, "{}", answer.body);
+        }
+        let last = stack.audit_bodies("client.refused").await.pop().unwrap();
+        assert!(last.contains("keyed") && last.contains("replayed"), "{last}");
         // That costs no other client its entries, nor the tokens of this one theirs.
         guess("other").await;
         let last = stack.audit_bodies("client.refused").await.pop().unwrap();
