@@ -126,6 +126,11 @@ impl Client {
         self.secret.is_none() && self.keys.is_empty() && self.settings.certificate.is_none()
     }
 
+    /// Whether it is read leniently. What is signed, or under the profile, isn't: also where the server has the profile for all.
+    pub(crate) fn is_lenient(&self, ssa: &crate::Ssa) -> bool {
+        self.settings.lenient && !self.settings.signed_requests && !self.is_fapi(ssa)
+    }
+
     /// Whether the FAPI 2.0 Security Profile holds for it.
     pub(crate) fn is_fapi(&self, ssa: &crate::Ssa) -> bool {
         self.settings.fapi || ssa.config().fapi

@@ -58,7 +58,7 @@ async fn is_lenient(ssa: &Ssa, call: &Call) -> Result<bool, StoreError> {
         return Ok(false);
     };
     let client = clients::find(&mut tx, client.as_str()).await?;
-    Ok(client.is_some_and(|client| client.settings.lenient))
+    Ok(client.is_some_and(|client| client.is_lenient(ssa)))
 }
 
 async fn shows_token(ssa: &Ssa, call: &Call) -> Result<bool, StoreError> {

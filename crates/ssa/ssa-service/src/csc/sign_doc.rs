@@ -69,7 +69,7 @@ async fn attempt(
         false => CscError::BodyTooLarge.into(),
     })?;
     is_json(&call.headers)?;
-    let meant = match bearer.client.settings.lenient {
+    let meant = match bearer.client.is_lenient(ssa) {
         true => habits::body(&body, call.v1),
         false => None,
     };

@@ -30,7 +30,7 @@ pub(super) async fn unwrap(ssa: &Ssa, client: &Client, pairs: Pairs) -> Result<P
         if client.settings.signed_requests {
             return Err(OAuthError::InvalidRequestObject.into());
         }
-        return Ok(match client.settings.lenient {
+        return Ok(match client.is_lenient(ssa) {
             true => habits::parameters(pairs),
             false => pairs,
         });

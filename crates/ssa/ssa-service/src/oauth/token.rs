@@ -55,7 +55,7 @@ async fn exchange(
     let others = pairs.iter().filter(|(name, _)| name != DETAILS);
     let named = Params::from_pairs(others.cloned())?;
     let client = client_auth::authenticate(ssa, sender, ClientAuth::read(&named)).await?;
-    let given = match client.settings.lenient {
+    let given = match client.is_lenient(ssa) {
         true => params(&habits::token_parameters(pairs))?,
         false if is_form => params(&pairs)?,
         false => return Err(OAuthError::Missing("grant_type").into()),
@@ -132,9 +132,12 @@ async fn exchange(
 }
 
 const DETAILS: &str = "authorization_details";
+/// The one grant that is taken from the address.
+const CODE: &str = "authorization_code";
 
-/// What was sent, and whether it is a form, as RFC 6749 has it. Some send JSON, and some all but their secret in the address; a secret isn't
-/// taken from there, where others on the way write it down.
+/// What was sent, and whether it is a form, as RFC 6749 has it. Some send JSON, and some a code and all but their secret in the address.
+/// A secret isn't taken from there, where others on the way write it down, nor what opens something without the code's verifier: tokens
+/// that renew, codes of devices.
 async fn sent(sender: &Sender, query: Option<&str>, body: Body) -> Result<(Pairs, bool), Refused> {
     let body = read(body, FORM_LIMIT).await?;
     let kind = sender.headers.get(header::CONTENT_TYPE);
@@ -148,7 +151,12 @@ async fn sent(sender: &Sender, query: Option<&str>, body: Body) -> Result<(Pairs
     match query {
         Some(query) if body.is_empty() && proves => {
             let mut pairs = pairs_of(query.as_bytes());
-            pairs.retain(|(name, _)| name == "client_id" || !CREDENTIALS.contains(&name.as_str()));
+            let kind = |(name, value): &(String, String)| name == "grant_type" && value == CODE;
+            let by_code = pairs.iter().any(kind);
+            pairs.retain(|(name, _)| match name.as_str() {
+                "client_id" => true,
+                name => by_code && !CREDENTIALS.contains(&name),
+            });
             Ok((pairs, false))
         }
         _ => Ok((pairs_of(&body), true)),

@@ -1,6 +1,7 @@
 //! Clients and tokens with keys: assertions, and tokens that are bound (DPoP).
 
-use axum::http::StatusCode;
+use axum::body::Body;
+use axum::http::{Request, StatusCode};
 use core_types::bytes::{b64, b64u};
 use core_types::{Clock as _, sha256};
 use serde_json::{Value, json};
@@ -9,7 +10,8 @@ use ssa_service::ClientSettings;
 use super::{JWT_BEARER, Key, assertion, client, csc, error, post, service_code};
 use crate::certificates::{ASKING, with_cas};
 use crate::web::{
-    BASE, Browser, REDIRECT, VERIFIER, credential_request, hash, service_request, stacks, with,
+    BASE, Browser, REDIRECT, VERIFIER, credential_request, hash, service_request, stacks, stacks_with,
+    with,
 };
 
 // shows: T-USE-CRED-FORGE
@@ -143,6 +145,27 @@ async fn an_assertion_may_be_for_where_certificates_are_asked_for() {
             let answer = post(&stack, "/oauth2/token", &[], &form).await;
             assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
         }
+    }
+}
+
+#[tokio::test]
+async fn where_all_clients_are_under_fapi_none_is_read_leniently() {
+    for mut stack in stacks_with(|config| config.fapi = true).await {
+        let key = Key::new();
+        let settings = ClientSettings {
+            keys: vec![key.jwk()],
+            users: vec!["hanako".to_owned()],
+            lenient: true,
+            ..ClientSettings::default()
+        };
+        client(&mut stack, "keyed", settings).await;
+        let jwt = key.jwt(&assertion(&stack, "keyed", "json"));
+        let body = json!({ "grant_type": "client_credentials", "client_assertion_type": JWT_BEARER,
+            "client_assertion": jwt });
+        let request = Request::post("/oauth2/token").header("content-type", "application/json");
+        let request = request.body(Body::from(body.to_string())).unwrap();
+        let answer = stack.send(request).await;
+        assert_eq!(answer.told().2, "Missing parameter grant_type");
     }
 }
 

@@ -167,6 +167,15 @@ async fn a_token_request_in_another_form_passes_by_contract_and_spends_nothing_w
         assert_eq!(answer.told().1, "invalid_client");
         let good = redeem(&stack, &[json_type], "", &as_json(&code)).await;
         assert_eq!(good.status, StatusCode::OK, "#33: {}", good.body);
+        // Nor does one take from there what another could use who reads it there.
+        for (grant, name) in [
+            ("refresh_token", "refresh_token"),
+            ("urn:ietf:params:oauth:grant-type:device_code", "device_code"),
+        ] {
+            let told = encode(&[("grant_type", grant), (name, "x")]);
+            let answer = redeem(&stack, &proof, &format!("?client_id=app&{told}"), "").await;
+            assert_eq!(answer.error().1, "Missing parameter grant_type", "{grant}");
+        }
         // A code counts once in whatever form.
         let again = redeem(&stack, &proof, &address(&code), "").await;
         assert_eq!(again.told().1, "invalid_grant");
