@@ -39,7 +39,11 @@ pub(super) async fn ask(
     })?;
     held(admitted)?;
     let (handle, label) = (crypt::draw(ssa.random()), crypt::draw(ssa.random()));
-    let life = waiting::life(client.settings.wait_seconds);
+    // What nobody waits for any more isn't there to be decided.
+    let life = match call.v1 {
+        true => longest(ssa),
+        false => waiting::life(client.settings.wait_seconds),
+    };
     let count = asked.items.len();
     let request = PrepareRequest {
         person: asked.person.clone(),
@@ -105,8 +109,49 @@ fn held(admitted: Result<(), Held>) -> Result<(), Fault> {
     }
 }
 
+/// For how long a call of version 1 waits, in seconds.
+fn longest(ssa: &Ssa) -> i64 {
+    let seconds = i64::try_from(ssa.config().longest_call.as_secs());
+    seconds.unwrap_or(i64::MAX).max(1)
+}
+
+/// A call that waits, until it is answered: when its caller goes away before, nobody could take what is decided then.
+struct Caller<'a> {
+    ssa: &'a Ssa,
+    handle: &'a SecretText,
+    answered: bool,
+}
+
+impl Drop for Caller<'_> {
+    fn drop(&mut self) {
+        if self.answered {
+            return;
+        }
+        let (ssa, handle) = (self.ssa.clone(), self.handle.clone());
+        tokio::spawn(async move {
+            if let Err(error) = give_up(&ssa, &handle).await {
+                tracing::warn!(%error, "a request that nobody waits for stays in the portal until its end");
+            }
+        });
+    }
+}
+
+async fn give_up(ssa: &Ssa, handle: &SecretText) -> Result<(), StoreError> {
+    if let Some(waiting) = find(ssa, handle).await? {
+        transaction!(ssa.store(), "gave-up", |tx| {
+            waiting::end(tx, &waiting, State::Over).await
+        })?;
+    }
+    Ok(())
+}
+
 /// Version 1 has no way to ask again: its call waits, and what isn't decided by then is over.
 async fn wait(ssa: &Ssa, handle: &SecretText) -> Result<CredentialAuthorizeResponse, Fault> {
+    let mut caller = Caller {
+        ssa,
+        handle,
+        answered: false,
+    };
     let answered = async {
         loop {
             // Before looking, so that a decision in between isn't missed.
@@ -122,17 +167,12 @@ async fn wait(ssa: &Ssa, handle: &SecretText) -> Result<CredentialAuthorizeRespo
             }
         }
     };
-    match tokio::time::timeout(ssa.config().longest_call, answered).await {
-        Ok(done) => done,
-        Err(_) => {
-            if let Some(waiting) = find(ssa, handle).await? {
-                transaction!(ssa.store(), "gave-up", |tx| {
-                    waiting::end(tx, &waiting, State::Over).await
-                })?;
-            }
-            Err(CscError::NotDecided.into())
-        }
+    let done = tokio::time::timeout(ssa.config().longest_call, answered).await;
+    if done.is_err() {
+        give_up(ssa, handle).await?;
     }
+    caller.answered = true;
+    done.unwrap_or_else(|_| Err(CscError::NotDecided.into()))
 }
 
 const METHOD: &str = "credentials/authorizeCheck";

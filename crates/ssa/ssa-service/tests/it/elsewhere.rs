@@ -462,3 +462,38 @@ async fn what_version_1_waited_for_in_vain_is_over() {
         );
     }
 }
+
+#[tokio::test]
+async fn whoever_goes_away_leaves_nothing_in_the_portal() {
+    for stack in with_terminals(stacks().await).await {
+        let settings = ClientSettings {
+            out_of_band: true,
+            wait_seconds: 86_400,
+            ..ClientSettings::default()
+        };
+        stack.contract("terminal", &settings).await;
+        let token = stack.service_token("terminal", "hanako").await;
+        let mut browser = Browser::new(&stack);
+        browser.log_in("hanako").await;
+        let body = v1(1);
+        let waiting = call(&stack, "/csc/v1/credentials/authorize", &token, &body);
+        let found = until("the request in the portal", async || {
+            let page = browser.get("/requests").await;
+            page.body.contains("name=\"request\"").then_some(())
+        });
+        tokio::select! {
+            answer = waiting => panic!("{}", answer.body),
+            () = found => {}
+        }
+        // A call of a minute asks for no longer, whatever the contract says of others.
+        let ttl = stack
+            .sam
+            .with(|s| s.requests.values().next().unwrap().asked.ttl);
+        assert_eq!(ttl, 60);
+        until("the end of the request", async || {
+            let page = browser.get("/requests").await;
+            page.body.contains("Nothing waits").then_some(())
+        })
+        .await;
+    }
+}
