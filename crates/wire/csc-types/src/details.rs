@@ -267,6 +267,16 @@ impl SignatureAuthorization {
         })
     }
 
+    /// The same with all of it said: what was hashed and for how long it may be renewed, where it doesn't say.
+    #[must_use]
+    pub fn resolved(mut self, kind: HashType, renewal: u32) -> Self {
+        for digest in &mut self.digests {
+            digest.hash_type.get_or_insert(kind);
+        }
+        self.renewable_for.get_or_insert(renewal);
+        self
+    }
+
     /// The value of `authorization_details`: an array of one object.
     pub fn to_details(&self, form: DetailsType) -> Value {
         let mut object = Map::new();
@@ -440,6 +450,11 @@ mod tests {
         value[0]["documentDigests"][0]["hashType"] = json!("sdr");
         let document = SignatureAuthorization::parse(&value.to_string()).unwrap();
         assert_ne!(document, unsaid);
+        // Where a contract says what is meant.
+        let meant = unsaid.resolved(HashType::Sdr, 0);
+        assert_eq!(document.clone().resolved(HashType::Sdr, 0), meant);
+        assert_ne!(said.resolved(HashType::Sdr, 0), meant);
+        assert_ne!(document.resolved(HashType::Sdr, 60), meant);
     }
 
     #[test]

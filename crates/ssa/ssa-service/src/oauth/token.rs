@@ -9,8 +9,8 @@ use axum::response::{IntoResponse as _, Response};
 use core_types::bytes::b64u;
 use core_types::{ClientId, Digest32, UnixTime, sha256};
 use csc_types::{
-    ClientAuth, Grant, OAuthError, Params, SecretText, SignatureAuthorization, TokenRequest,
-    TokenResponse, create, details, habits, v1,
+    ClientAuth, Grant, HashType, OAuthError, Params, SecretText, SignatureAuthorization,
+    TokenRequest, TokenResponse, create, details, habits, v1,
 };
 use sam_api::Refusal;
 use sam_api::ssa::{BindRequest, RequestState, StatusRequest};
@@ -24,6 +24,7 @@ use super::{
 };
 use crate::certificates::thumbprint;
 use crate::clients::Client;
+use crate::contract::ClientSettings;
 use crate::flow::{self, Code, Pairs};
 use crate::refresh::{self, Refresh};
 use crate::tokens::{self, Holder, KeyFacts, SERVICE_LIFE, Scope, Token};
@@ -104,7 +105,7 @@ async fn exchange(
         let Some(spent) = flow::spend_code(tx, code.expose()).await? else {
             return Ok::<_, StoreError>(Ok(None));
         };
-        let judged = judge(&spent, &presented, now);
+        let judged = judge(&spent, &presented, &client.settings, now);
         if judged.is_err() {
             // A code that comes twice, or from somebody else, has leaked (RFC 6749 §4.1.2).
             flow::code_leaked(tx, &spent.id).await?;
@@ -213,7 +214,12 @@ struct Presented {
 }
 
 /// Whether this code may become a token. It is spent by now in any case.
-fn judge(code: &Code, presented: &Presented, now: UnixTime) -> Result<(), OAuthError> {
+fn judge(
+    code: &Code,
+    presented: &Presented,
+    contract: &ClientSettings,
+    now: UnixTime,
+) -> Result<(), OAuthError> {
     if !code.live || code.client != presented.client || now >= code.exp {
         return Err(OAuthError::InvalidCode);
     }
@@ -235,11 +241,21 @@ fn judge(code: &Code, presented: &Presented, now: UnixTime) -> Result<(), OAuthE
         (None, _) if presented.received_details.is_none() => Ok(()),
         // Word for word the same: up to 10,000 digests need no second reading.
         _ if presented.received_details == code.details => Ok(()),
-        // Compared by meaning: some clients spell the same digests differently here.
-        (Some(again), Some(first))
-            if SignatureAuthorization::parse(first).as_ref() == Ok(again) =>
-        {
-            Ok(())
+        // Compared by meaning: some clients spell the same digests differently here, or say what their contract means.
+        (Some(again), Some(first)) => {
+            let kind = match code.v1 {
+                true => HashType::default(),
+                false => contract.hash_type(),
+            };
+            let meant = |asked: SignatureAuthorization| {
+                let renewal = contract.renewal(asked.num_signatures, false);
+                asked.resolved(kind, renewal)
+            };
+            let first = SignatureAuthorization::parse(first);
+            match first.is_ok_and(|first| meant(first) == meant(again.clone())) {
+                true => Ok(()),
+                false => Err(OAuthError::InvalidDetails(OTHER_DETAILS)),
+            }
         }
         // Of a deletion the credential, of a new one what it shall be.
         (None, Some(first)) => {

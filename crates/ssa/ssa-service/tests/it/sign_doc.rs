@@ -19,7 +19,8 @@ use tower::ServiceExt as _;
 
 use crate::oauth::client;
 use crate::web::{
-    Answer, Browser, Stack, credential_request, hash, service_request, stacks, until, with,
+    Answer, Browser, REDIRECT, Stack, VERIFIER, credential_request, hash, service_request, stacks,
+    until, with,
 };
 
 fn body(change: impl FnOnce(&mut Value)) -> String {
@@ -140,6 +141,46 @@ async fn faults_are_told_before_the_worker_hears_of_anything() {
         let answer = call(&stack, &token, &body(|_| ())).await;
         assert_eq!(answer.status, StatusCode::FORBIDDEN);
         assert!(stack.worker.asked.lock().unwrap().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn details_said_again_mean_what_the_contract_makes_of_them() {
+    for stack in stacks().await {
+        let settings = ClientSettings {
+            documents: true,
+            ..ClientSettings::default()
+        };
+        stack.contract("app", &settings).await;
+        let form = |kind: &Value, renewable: &Value| {
+            let mut form = credential_request("app", "key-hanako", &[hash(1)]);
+            let (_, details) = form.last_mut().unwrap();
+            let mut value: Value = serde_json::from_str(details).unwrap();
+            value[0]["documentDigests"][0]["hashType"] = kind.clone();
+            value[0]["renewableFor"] = renewable.clone();
+            *details = value.to_string();
+            form
+        };
+        for (kind, renewable, status) in [
+            (json!("sdr"), Value::Null, StatusCode::OK),
+            (Value::Null, json!(0), StatusCode::OK),
+            (json!("dtbsr"), Value::Null, StatusCode::BAD_REQUEST),
+            (json!("sdr"), json!(60), StatusCode::BAD_REQUEST),
+        ] {
+            let first = form(&Value::Null, &Value::Null);
+            let code = Browser::new(&stack).approve_for_code(&first, "hanako").await;
+            stack.next_code();
+            let again = form(&kind, &renewable);
+            let said = [
+                ("grant_type", "authorization_code"),
+                ("code", code.as_str()),
+                ("redirect_uri", REDIRECT),
+                ("code_verifier", VERIFIER),
+                ("authorization_details", again.last().unwrap().1.as_str()),
+            ];
+            let answer = stack.client_form("app", "/oauth2/token", &said).await;
+            assert_eq!(answer.status, status, "{kind} {renewable}: {}", answer.body);
+        }
     }
 }
 
