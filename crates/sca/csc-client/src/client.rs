@@ -4,7 +4,7 @@ use core_types::HashAlg;
 use core_types::bytes::b64;
 use csc_types::{
     Credential, CredentialAuthorizeResponse, ExtendRequest, ExtendResponse, GetChallengeRequest,
-    Info, InfoQuery, InfoRequest, ListRequest, ListResponse, SecretText, SendOtpRequest,
+    HashType, Info, InfoQuery, InfoRequest, ListRequest, ListResponse, SecretText, SendOtpRequest,
     SignHashRequest, SignHashResponse, SignedValue,
 };
 use reqwest::RequestBuilder;
@@ -128,6 +128,8 @@ impl Client {
             "numSignatures": asked.hashes.len(),
             "hashes": hashes,
             "hashAlgorithmOID": asked.hash_algorithm.oid(),
+            // Where the contract would take them for hashes of documents.
+            "hashType": HashType::Dtbsr.as_str(),
             "description": asked.description,
         }));
         let places = Places::of(self.version, &asked.credential.auth);

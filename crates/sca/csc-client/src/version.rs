@@ -57,6 +57,7 @@ impl Version {
         if let Some(hashes) = members.remove("hashes") {
             members.insert("hash".to_owned(), hashes);
         }
+        members.remove("hashType");
         // Only signHash names the algorithm; elsewhere the length does.
         if let Some(oid) = members.remove("hashAlgorithmOID")
             && members.contains_key("signAlgo")

@@ -234,6 +234,7 @@ impl Prepared {
             DocumentDigest {
                 hash: self.hash.clone(),
                 label,
+                hash_type: Some(HashType::Dtbsr),
                 ..DocumentDigest::default()
             }
         }

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use core_types::HashAlg;
 use csc_client::{Client, ClientCredentials};
 use csc_types::{
-    DocumentDigest, Purpose, SecretText, SignatureAuthorization, TokenResponse, decode_base64,
+    DocumentDigest, HashType, Purpose, SecretText, SignatureAuthorization, TokenResponse,
+    decode_base64,
 };
 use serde_json::json;
 
@@ -81,11 +82,12 @@ pub(super) async fn authorize(
     token(at, by, purpose, "cli-open-approve", out).await
 }
 
-/// An authorization for these hashes: base64, as `signHash` will sign them.
+/// An authorization for these hashes in base64: of what `signHash` will sign, or of documents.
 pub(super) fn asked(
     key: &str,
     hashes: &[String],
     algorithm: &str,
+    kind: HashType,
 ) -> Result<SignatureAuthorization, Failure> {
     let wrong = |what: &str| {
         let remedy = "give hashes in base64 with --hash, all of the --hash-algo";
@@ -96,6 +98,7 @@ pub(super) fn asked(
         let hash = decode_base64(text).filter(|hash| hash.len() == algorithm.len());
         Some(DocumentDigest {
             hash: hash?,
+            hash_type: Some(kind),
             ..DocumentDigest::default()
         })
     });

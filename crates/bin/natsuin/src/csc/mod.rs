@@ -11,9 +11,10 @@ use std::path::PathBuf;
 
 use core_types::Random as _;
 use core_types::random::SystemRandom;
+use csc_client::Version;
 use csc_client::check::{self, ClientMeans, Means, Person};
 use csc_client::plain::Proof;
-use csc_types::SecretText;
+use csc_types::{HashType, SecretText};
 use serde_json::{Value, json};
 
 use crate::output::{Exit, Failure, Out};
@@ -168,6 +169,9 @@ pub enum CscCommand {
         /// Object identifier of the hash.
         #[arg(long, default_value = "2.16.840.1.101.3.4.2.1")]
         hash_algo: String,
+        /// The hashes are of documents, for `sign-doc`; in version 2.
+        #[arg(long)]
+        documents: bool,
         /// Secrets of the credential, or of the person.
         #[command(flatten)]
         secrets: Secrets,
@@ -347,10 +351,15 @@ pub async fn run(command: CscCommand, out: Out) -> Result<Exit, Failure> {
             key,
             hash,
             hash_algo,
+            documents,
             secrets,
         } => {
+            let kind = match documents {
+                true => HashType::Sdr,
+                false => HashType::Dtbsr,
+            };
             if browser.is_wanted() {
-                let asked = browser::asked(&key, &hash, &hash_algo)?;
+                let asked = browser::asked(&key, &hash, &hash_algo, kind)?;
                 return match person.given() {
                     Some(_) => {
                         let given = (&person, &approval, &secrets);
@@ -379,6 +388,10 @@ pub async fn run(command: CscCommand, out: Out) -> Result<Exit, Failure> {
             let mut body = json!({ "credentialID": key, "numSignatures": hash.len() });
             body[hashes] = json!(hash);
             body[algorithm] = json!(hash_algo);
+            if service.version() == Version::V2 {
+                // Said, since a contract may mean something else by nothing.
+                body["hashType"] = json!(kind.as_str());
+            }
             for (name, value) in given.map_err(|e| no_place(&e))? {
                 body[name] = value;
             }

@@ -80,7 +80,7 @@ async fn what_comes_later_is_asked_for_and_what_is_over_is_ended() {
         trust: story.anchors(),
         url: story.stack.ssa_url.clone(),
     };
-    let settings = r#"{"out_of_band": true, "renew_seconds": 900}"#;
+    let settings = r#"{"out_of_band": true, "renew_seconds": 900, "documents": true}"#;
     register(&story, "waiting-cli", settings);
     let settings = r#"{"out_of_band": true, "documents": true}"#;
     register(&story, "documents-cli", settings);
@@ -154,7 +154,7 @@ async fn what_comes_later_is_asked_for_and_what_is_over_is_ended() {
         assert!(told["answer"]["timestamp"].is_string(), "{told}");
     }
 
-    // A document, by a contract whose approvals are of documents.
+    // A document, said to be one; above it was said to be none, whatever the contract means by nothing.
     let told = login(&mut story, &mut agent, &caller, "documents-cli").await;
     let reader = file("reader", &told, "access_token");
     let document = caller.file("letter.txt", "a letter");
@@ -163,7 +163,7 @@ async fn what_comes_later_is_asked_for_and_what_is_over_is_ended() {
     let (code, told) = csc(
         &caller,
         2,
-        &[&["authorize"][..], &with, &["--hash", &hash]].concat(),
+        &[&["authorize"][..], &with, &["--hash", &hash, "--documents"]].concat(),
     );
     assert_eq!(code, 0, "{told}");
     let handle = file("handle", &told["answer"], "handle");

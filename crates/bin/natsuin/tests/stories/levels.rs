@@ -97,6 +97,17 @@ impl Levelled {
     }
 }
 
+/// Secrets that an application collects are none for a signer's own key; above level 1 the requirement says so.
+pub fn not_collected<T: std::fmt::Debug>(level: Level, told: Result<T, CallError<Refusal>>) {
+    match (level, told) {
+        (Level::One, Err(CallError::Refused(Refusal::Mismatch))) => {}
+        (level, Err(CallError::Refused(Refusal::Level { requirement }))) => {
+            assert_eq!(requirement, format!("I-3.5.1-keyauth-L{}", u8::from(level)));
+        }
+        (level, told) => panic!("{level:?}: {told:?}"),
+    }
+}
+
 /// As it can be asked for at this level: level 3 signs documents only.
 pub fn asked_at(level: Level, mut asked: Purpose) -> Purpose {
     if let Purpose::Credential(of) = &mut asked

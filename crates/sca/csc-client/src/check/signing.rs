@@ -1,7 +1,7 @@
 //! `signHash` without the right to, and with it: explicit mode, one signature over random bytes, verified.
 
 use core_types::bytes::{b64, from_b64};
-use csc_types::SecretText;
+use csc_types::{HashType, SecretText};
 use serde_json::{Value, json};
 
 use super::known::WRONG_SAD;
@@ -138,6 +138,7 @@ impl Run<'_> {
         body[hashes] = json!([b64(hash)]);
         if self.service.version() == Version::V2 {
             body[oid] = json!(SHA256);
+            body["hashType"] = json!(HashType::Dtbsr.as_str());
         }
         body
     }

@@ -13,11 +13,13 @@ use core_types::HashAlg;
 use core_types::bytes::b64;
 use core_types::clock::SystemClock;
 use core_types::random::SystemRandom;
-use csc_client::{Client, ClientCredentials, ClientError, ClientKey, HttpOptions, KeyUse, Later};
+use csc_client::{
+    Asked, Client, ClientCredentials, ClientError, ClientKey, HttpOptions, KeyUse, Later,
+};
 use csc_types::sign_doc::{DocContent, DocEntry, Envelope, Format, Level};
 use csc_types::{
-    GetChallengeRequest, LoginRequest, Purpose, SecretText, SignDocRequest, SignHashRequest,
-    SignMode, TimestampRequest,
+    Credential, GetChallengeRequest, LoginRequest, Purpose, SecretText, SignDocRequest,
+    SignHashRequest, SignMode, TimestampRequest,
 };
 use serde_json::{Value, json};
 
@@ -78,6 +80,7 @@ async fn serve(
                 "device_authorization_endpoint": format!("{base}/oauth2/device_authorization"),
                 "authorization_details_types_supported": ["credential"] })
         }
+        "/csc/v2/credentials/authorize" => json!({ "SAD": "s", "expiresIn": 60 }),
         "/csc/v2/auth/login" => json!({ "access_token": "a", "refresh_token": "r" }),
         "/csc/v2/auth/revoke" | "/oauth2/revoke" => return StatusCode::NO_CONTENT.into_response(),
         "/csc/v2/signatures/signDoc" => json!({ "DocumentWithSignature": ["AQID"] }),
@@ -296,4 +299,25 @@ async fn a_devices_request_is_signed_for_as_long_as_its_user_may_need() {
     let claims: Value = serde_json::from_slice(jws.unchecked_payload()).unwrap();
     let life = claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap();
     assert_eq!(life, 3600);
+}
+
+#[tokio::test]
+async fn what_was_hashed_is_said_since_a_contract_may_mean_something_else_by_nothing() {
+    let (plain, client) = start("v2").await;
+    let credential: Credential = serde_json::from_value(json!({
+        "credentialID": "k", "key": { "status": "enabled", "algo": [] }, "cert": {}, "SCAL": "2", "multisign": 1,
+        "auth": { "mode": "explicit", "objects": [{ "type": "ChallengeResponseOOB", "id": "portal" }] }
+    }))
+    .unwrap();
+    let asked = Asked {
+        credential: &credential,
+        hashes: &[vec![7; 32]],
+        hash_algorithm: HashAlg::Sha256,
+        description: "d",
+        pin: None,
+        otp: None,
+    };
+    client.ask(&text("t"), &asked).await.unwrap();
+    let sent: Value = serde_json::from_str(&plain.last().2).unwrap();
+    assert_eq!(sent["hashType"], "dtbsr");
 }
