@@ -38,7 +38,7 @@ pub struct At {
     #[command(flatten)]
     certificate: OwnCertificate,
     /// File with the key that the tokens belong to (DPoP): P-256, PKCS#8 in PEM. `login` and `authorize` with `--client` make it if it
-    /// isn't there; every later command with these tokens wants it.
+    /// isn't there; every later command with these tokens wants it. `check` takes it for tokens in files, not with `--client`.
     #[arg(long, value_name = "FILE")]
     dpop_key_file: Option<PathBuf>,
 }
@@ -461,6 +461,7 @@ pub async fn run(command: CscCommand, out: Out) -> Result<Exit, Failure> {
             redirect_uri,
             junit,
         } => {
+            tester::bound_to_nothing(&at, client.as_deref())?;
             let secret_of_client = client_secret_file.as_deref().map(secret).transpose()?;
             let client = client
                 .zip(redirect_uri)

@@ -20,7 +20,7 @@ use super::{At, Secrets};
 use crate::agent::{Agent, Login};
 use crate::device::Wanted;
 use crate::key::{root, sic_at};
-use crate::output::{Failure, Out};
+use crate::output::{Exit, Failure, Out};
 use crate::stack::Sic;
 
 /// Seconds for which a one-time code is the one of the moment (RFC 6238).
@@ -102,6 +102,19 @@ impl Tester {
             password: secret(password)?,
             totp_secret: seed.map(|seed| SecretBytes::from(seed.expose().to_owned())),
         }))
+    }
+}
+
+/// What a check gets by itself, as a client or by `auth/login`, belongs to no key, and would be shown as if it did.
+pub(super) fn bound_to_nothing(at: &At, client: Option<&str>) -> Result<(), Failure> {
+    match (&at.dpop_key_file, client) {
+        (Some(_), Some(_)) => Err(Failure::new(
+            Exit::Input,
+            "usage",
+            "a check with --client gets tokens that belong to no key",
+            "leave out --dpop-key-file, or check bound tokens with --token-file and without --client",
+        )),
+        _ => Ok(()),
     }
 }
 

@@ -104,6 +104,12 @@ async fn a_contract_that_binds_tokens_to_keys_serves_the_command_line() {
         let (code, refused) = csc(&caller, 2, &without);
         assert_eq!((code, &refused["status"]), (3, &Value::from(401)));
     }
+    // A check that gets tokens of its own would show them as if they belonged to that key.
+    let back = "http://127.0.0.1/callback";
+    let own_tokens = ["--client", "strict-cli", "--redirect-uri", back];
+    let words = [&["check"][..], &own_tokens, &bound[1..]].concat();
+    let (code, refused) = csc(&caller, 2, &words);
+    assert_eq!((code, &refused["code"]), (6, &Value::from("usage")));
     // Without a key nobody gets a token, and what was agreed with the client isn't a secret.
     let mut plain = typed(&caller, &[&["csc", "login"][..], &client].concat());
     let (code, refused) = in_browser(&mut story, &mut agent, &mut plain).await;
