@@ -152,8 +152,8 @@ async fn sent(sender: &Sender, query: Option<&str>, body: Body) -> Result<(Pairs
     match query {
         Some(query) if body.is_empty() && proves => {
             let mut pairs = pairs_of(query.as_bytes());
-            let kind = |(name, value): &(String, String)| name == "grant_type" && value == CODE;
-            let by_code = pairs.iter().any(kind);
+            let mut all = pairs.iter();
+            let by_code = all.any(|(name, value)| name == "grant_type" && value == CODE);
             pairs.retain(|(name, _)| match name.as_str() {
                 "client_id" => true,
                 name => by_code && !CREDENTIALS.contains(&name),
