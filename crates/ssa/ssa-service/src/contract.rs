@@ -94,8 +94,8 @@ pub struct ClientSettings {
     pub lenient: bool,
     /// Has no browser for its users: `credentials/authorize` puts its requests into their portal, to be decided there.
     pub out_of_band: bool,
-    /// Seconds, 60 to 86400, for which such a request waits; 0 = an hour, and in version 1 as long as the call. Its signer sees until when. The act itself is made when they open
-    /// it, and counts for minutes.
+    /// Seconds, 60 to 86400, for which such a request waits; 0 = an hour, and in version 1 as long as the call. Its signer sees until when.
+    /// The act itself is made when they open it, and counts for minutes.
     #[serde(skip_serializing_if = "is_zero")]
     pub wait_seconds: u32,
     /// Is a person's own program, which approves with a device key: beside the portal, it is told under which name the request

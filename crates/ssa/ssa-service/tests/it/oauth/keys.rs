@@ -10,8 +10,8 @@ use ssa_service::ClientSettings;
 use super::{JWT_BEARER, Key, assertion, client, csc, error, post, service_code};
 use crate::certificates::{ASKING, with_cas};
 use crate::web::{
-    BASE, Browser, REDIRECT, VERIFIER, credential_request, hash, service_request, stacks, stacks_with,
-    with,
+    BASE, Browser, REDIRECT, VERIFIER, credential_request, hash, service_request, stacks,
+    stacks_with, with,
 };
 
 // shows: T-USE-CRED-FORGE
