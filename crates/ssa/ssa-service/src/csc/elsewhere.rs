@@ -25,6 +25,9 @@ use crate::{Ssa, crypt};
 /// How often a waiting call of version 1 looks for what another node was told.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// Seconds by which a request outlives the call of version 1 that waits for it.
+const LATER: i64 = 5;
+
 /// Puts a request before the person, in the portal.
 pub(super) async fn ask(
     ssa: &Ssa,
@@ -109,10 +112,10 @@ fn held(admitted: Result<(), Held>) -> Result<(), Fault> {
     }
 }
 
-/// For how long a call of version 1 waits, in seconds.
+/// Life of a request of version 1 in seconds: as long as its call, which ends first and says that nobody decided.
 fn longest(ssa: &Ssa) -> i64 {
     let seconds = i64::try_from(ssa.config().longest_call.as_secs());
-    seconds.unwrap_or(i64::MAX).max(1)
+    seconds.unwrap_or(i64::MAX).saturating_add(LATER)
 }
 
 /// A call that waits, until it is answered: when its caller goes away before, nobody could take what is decided then.

@@ -489,7 +489,7 @@ async fn whoever_goes_away_leaves_nothing_in_the_portal() {
         let ttl = stack
             .sam
             .with(|s| s.requests.values().next().unwrap().asked.ttl);
-        assert_eq!(ttl, 60);
+        assert_eq!(ttl, 65);
         until("the end of the request", async || {
             let page = browser.get("/requests").await;
             page.body.contains("Nothing waits").then_some(())
