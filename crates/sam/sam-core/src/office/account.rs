@@ -162,6 +162,22 @@ impl Account {
     }
 }
 
+/// What names the passkeys of one officer that count, by whichever account; nothing where none does.
+pub fn counting_of<'a>(accounts: impl IntoIterator<Item = &'a Account>) -> Option<Digest32> {
+    let counting = accounts.into_iter().filter_map(Account::counting);
+    let mut counting: Vec<Digest32> = counting.collect();
+    counting.sort_unstable();
+    match counting.as_slice() {
+        [] => None,
+        [only] => Some(*only),
+        several => {
+            let mut parts = vec![b"natsuin-officer-registrations-v1\n".as_slice()];
+            parts.extend(several.iter().map(|digest| digest.0.as_slice()));
+            Some(sha256(&parts))
+        }
+    }
+}
+
 fn registration_digest(registration: &VoucherId) -> Digest32 {
     sha256(&[
         b"natsuin-account-registration-v1\n",
@@ -310,6 +326,23 @@ mod tests {
             let enrolled = proved(Some(at)).enrolled(&voucher("v1"), NOW.plus(9));
             assert_eq!(enrolled, Err(Reason::NotAllowed("factor-not-lost")));
         }
+    }
+
+    #[test]
+    fn whichever_account_counts_is_named_and_their_order_is_not() {
+        let account = |name: &str| {
+            let enrolled = asked_by("s1").enrolled(&voucher("v1"), NOW).unwrap();
+            Account {
+                registration: Some(voucher(name)),
+                ..enrolled
+            }
+        };
+        let (one, two) = (account("v1").confirmed(), account("v2").confirmed());
+        assert_eq!(counting_of([&account("v1"), &asked_by("s1")]), None);
+        assert_eq!(counting_of([&account("v2"), &one]), one.counting());
+        let both = counting_of([&one, &two]);
+        assert_eq!(both, counting_of([&two, &one]));
+        assert!(both.is_some() && both != one.counting() && both != two.counting());
     }
 
     #[test]

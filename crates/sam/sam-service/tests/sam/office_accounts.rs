@@ -13,10 +13,15 @@ const WAIT: i64 = 72 * 3600;
 
 /// An invitation of `name` to their account, and what only its proposer has.
 fn account(name: &str) -> (Measure, SecretBytes) {
+    account_of(name, name)
+}
+
+/// As [`account`], to an account of another name.
+fn account_of(name: &str, account: &str) -> (Measure, SecretBytes) {
     let secret = secret();
     let measure = Measure::Account {
         officer: officer(name),
-        account: PersonId::parse(format!("officer.{name}")).unwrap(),
+        account: PersonId::parse(format!("officer.{account}")).unwrap(),
         secret: sha256(&[secret.expose()]),
     };
     (measure, secret)
@@ -129,6 +134,68 @@ async fn a_passkey_that_is_said_to_be_lost_and_is_not_ends_the_invitation() {
         let alerts = seen.unwrap().alerts;
         let ordered = |entry: &&AuditEntry| entry.body.contains("officer.passkey-ordered");
         assert_eq!(alerts.iter().filter(ordered).count(), 2);
+    }
+}
+
+/// Naming another account of the same officer leads around neither the waiting nor the telling.
+// shows: T-INS-OPERATOR, T-REG-IMPERSONATE
+#[tokio::test(flavor = "multi_thread")]
+async fn another_account_of_an_officer_waits_for_the_passkey_that_they_have() {
+    for world in worlds().await {
+        let mut d = world.appoint("d", Role::SecurityOfficer).await;
+        let mut founders = world.officers().await;
+        let [a, b, c] = founders.devices.as_mut_slice() else {
+            panic!("three")
+        };
+        for (name, after_waiting) in [("b2", false), ("b3", true)] {
+            world.clock.advance(1);
+            let (measure, secret) = account_of("b", name);
+            let asked = world.propose(a, measure).await.unwrap();
+            world.approve_proposal(c, asked.proposal).await.unwrap();
+            let done = world.approve_proposal(&mut d, asked.proposal).await;
+            let done = done.unwrap();
+            let due = world.clock.now().plus(WAIT);
+            assert_eq!((done.state, done.due), (ProposalState::Waiting, Some(due)));
+            let voucher = voucher(&done);
+            assert!(world.enrol_officer(&voucher, &secret).await.is_err());
+            world.clock.advance(WAIT - 1);
+            if after_waiting {
+                world.clock.advance(1);
+                world.sam.maintain().await.unwrap();
+            }
+            // By the account that they have all the time.
+            world.log_in(b).await.unwrap();
+            world.clock.advance(1);
+            world.sam.maintain().await.unwrap();
+            assert!(world.enrol_officer(&voucher, &secret).await.is_err());
+        }
+        let told = async |kind: &str, with: &str| world.audited(kind, with).await;
+        assert_eq!(
+            told("officer.passkey-ordered", "\"officer\":\"b\"").await,
+            2
+        );
+        assert_eq!(told("proposal.ended", "factor-not-lost").await, 1);
+        assert_eq!(told("sap.refused", "factor-not-lost").await, 1);
+    }
+}
+
+/// An invitation from when no passkey of the officer counted is void once one does, by whichever account.
+// shows: T-INS-OPERATOR
+#[tokio::test(flavor = "multi_thread")]
+async fn an_invitation_to_another_account_is_void_once_a_passkey_counts() {
+    for world in worlds().await {
+        let (measure, first) = appointment("e", &[Role::SystemOperator], world.clock.now());
+        let appointed = world.decide(measure).await.unwrap();
+        let (measure, secret) = account_of("e", "e2");
+        let out = world.decide(measure).await.unwrap();
+        assert_eq!(out.state, ProposalState::Done);
+        let own = world.enrol_officer(&voucher(&appointed), &first).await;
+        let mut own = own.unwrap();
+        world
+            .confirm(&mut own, &mut world.officers().await.devices[1])
+            .await;
+        let late = world.enrol_officer(&voucher(&out), &secret).await;
+        assert_eq!(late.err().unwrap().code, SapRefusalCode::Withdrawn);
     }
 }
 

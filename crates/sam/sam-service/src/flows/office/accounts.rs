@@ -8,7 +8,7 @@ use cm_api::CryptoModule;
 use core_types::{Digest32, Level, OfficerId, PersonId, UnixTime, VoucherId};
 use sam_core::Reason;
 use sam_core::enrol::{Factor, FactorBody, Voucher, VoucherPhase};
-use sam_core::office::account::fingerprint;
+use sam_core::office::account::{counting_of, fingerprint};
 use sam_core::office::proposal::{FACTORS_OPEN, FACTORS_WAIT};
 use sam_core::office::{Account, AccountPhase, Officer, Proposal};
 use sap::enrol::{Invite, InvitedBy, Subject};
@@ -43,8 +43,8 @@ pub(crate) struct Invitation<'a> {
 }
 
 impl<C: CryptoModule> Sam<C> {
-    /// What approvers have to know of an invitation: whether the account has a passkey that counts, in whose place another one comes
-    /// only after the waiting time.
+    /// What approvers have to know of an invitation: whether the officer has a passkey that counts, by this account or another, beside
+    /// or in place of which a new one comes only after the waiting time.
     pub(crate) async fn account_facts(
         &self,
         tx: &mut Tx,
@@ -54,18 +54,28 @@ impl<C: CryptoModule> Sam<C> {
         let name = self.in_office(tx, officer).await?.body.name;
         let known = rows::get::<Account>(tx, &self.sealer, account.as_str()).await;
         // One whose row is refused begins anew: its passkey proves nothing any more.
-        let of = match readable(known)?.flatten() {
-            Some(row) if row.body.officer != *officer => {
-                return Err(Reason::Invalid("account").into());
-            }
-            Some(row) => row.body.counting(),
-            None => None,
-        };
+        let known = readable(known)?.flatten();
+        if known.is_some_and(|row| row.body.officer != *officer) {
+            return Err(Reason::Invalid("account").into());
+        }
+        let accounts = self.accounts_of(tx, officer).await?;
+        let of = counting_of(accounts.iter().map(|row| &row.body));
         Ok(Facts {
             of,
             wait: of.map(|_| FACTORS_WAIT),
             ..named(&name)
         })
+    }
+
+    /// The accounts that say themselves that they are this officer's: the column could have been altered to hide one.
+    pub(crate) async fn accounts_of(
+        &self,
+        tx: &mut Tx,
+        officer: &OfficerId,
+    ) -> Result<Vec<Row<Account>>, Failed> {
+        let mut accounts = rows::all_readable::<Account>(tx, &self.sealer).await?;
+        accounts.retain(|account| account.body.officer == *officer);
+        Ok(accounts)
     }
 
     /// What approvers have to know of a passkey that is to be confirmed, once it is the one that the account has.
@@ -136,7 +146,7 @@ impl<C: CryptoModule> Sam<C> {
             .await
     }
 
-    /// It has waited long enough: the officer is invited, unless the passkey has proved anything since it was approved.
+    /// It has waited long enough: the officer is invited, unless a passkey of theirs has proved anything since it was approved.
     pub(crate) async fn account_due(
         &self,
         tx: &mut Tx,
@@ -152,9 +162,9 @@ impl<C: CryptoModule> Sam<C> {
         };
         check_same(record, &self.account_facts(tx, officer, account).await?)?;
         let since = record.approvals.last().map_or(at, |given| given.at);
-        let person = self.person(tx, account).await?;
-        person.account.body.check_lost(since)?;
-        self.invite_by(tx, record, &person.officer.body, Some(since), events, at)
+        check_lost(&self.accounts_of(tx, officer).await?, since)?;
+        let row = self.in_office(tx, officer).await?;
+        self.invite_by(tx, record, &row.body, Some(since), events, at)
             .await
     }
 
@@ -321,7 +331,10 @@ impl<C: CryptoModule> Sam<C> {
         let mut fresh = Account::invited(account.clone(), officer.id.clone(), voucher.clone(), at);
         (fresh.asked_by, fresh.lost) = (asked_by.cloned(), lost);
         match known {
-            Some(row) if is_new => rows::save(tx, &self.sealer, &row, &fresh).await?,
+            // Whoever comes back into office has nothing of what ended.
+            Some(row) if is_new || row.body.phase == AccountPhase::Ended => {
+                rows::save(tx, &self.sealer, &row, &fresh).await?;
+            }
             Some(row) => {
                 let next = Account {
                     voucher: fresh.voucher,
@@ -359,6 +372,15 @@ impl<C: CryptoModule> Sam<C> {
         let (account, id) = (&person.account.body, &voucher.invite.voucher);
         let next = account.enrolled(id, at)?;
         person.officer.body.roles(at).ok_or(Reason::Withdrawn)?;
+        let accounts = self.accounts_of(tx, &account.officer).await?;
+        match (account.lost, &account.asked_by) {
+            (Some(since), _) => check_lost(&accounts, since)?,
+            // Invited when no passkey of the officer counted, by any account.
+            (None, Some(_)) if counting_of(accounts.iter().map(|row| &row.body)).is_some() => {
+                return Err(Reason::Withdrawn.into());
+            }
+            (None, _) => {}
+        }
         let owner = account.id.as_str();
         let (factors, _) = rows::readable_by_owner::<Factor>(tx, &self.sealer, owner).await?;
         for row in factors {
@@ -373,6 +395,12 @@ impl<C: CryptoModule> Sam<C> {
         }
         rows::save(tx, &self.sealer, &person.account, &next).await
     }
+}
+
+/// Whether no passkey of an officer that counts has proved anything since this time.
+fn check_lost(accounts: &[Row<Account>], since: UnixTime) -> Result<(), Reason> {
+    let mut counting = accounts.iter().filter(|a| a.body.counting().is_some());
+    counting.try_for_each(|account| account.body.check_lost(since))
 }
 
 /// Void as soon as what it rests on isn't as it was when it was proposed.
