@@ -4,18 +4,21 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use core_types::random::SystemRandom;
-use core_types::{B64, HashAlg, KeyAlg, Level};
+use core_types::{B64, Clock as _, HashAlg, KeyAlg, Level};
 use sam_api::Refusal;
 use sam_api::ssa::{DocItem, FactorsRequest};
 use sam_core::Policy;
 use sam_core::attest::{AttestationPolicy, Format, Model};
 use sam_service::{MetadataFile, MetadataRefused, SamConfig, StartError};
+use sap::act::Version1;
 use sap::act_digest;
 use sap::messages::{ApproveRequest, EnrolOpenRequest, EnrolRegisterRequest, SapRefusalCode};
+use sap::office::{Reopen, TYP_REOPEN};
 use soft_passkey::{Attester, Behaviour, SoftPasskey};
 
 use crate::kit::*;
 use crate::levels::worlds_at;
+use crate::office_kit::{OFFICE, founder, secret};
 use crate::stores::run;
 
 const MODEL: [u8; 16] = [0xa1; 16];
@@ -341,5 +344,50 @@ async fn no_node_starts_with_an_older_issue_whatever_becomes_of_the_row() {
         assert_eq!(world.audited("alarm", "sealed-row").await, alarms);
         std::fs::remove_file(world.dir().join("metadata.jwt")).unwrap();
         assert_eq!(start().await.unwrap_err().code(), "metadata-unusable");
+    }
+}
+
+/// Officers who can't log in any more keep nobody from opening the installation again.
+#[tokio::test(flavor = "multi_thread")]
+async fn officers_with_a_compromised_model_do_not_stand_in_the_way_of_opening_again() {
+    for world in worlds().await {
+        let by = maker();
+        let mut world = vouching(world, &by).await;
+        let now = world.clock.now();
+        let secrets = [secret(), secret()];
+        let told = Reopen {
+            v: Version1,
+            genesis: world.sam.genesis().await.unwrap().genesis,
+            serial: 1,
+            officers: vec![founder("d", &secrets[0], now), founder("e", &secrets[1], now)],
+            at: now,
+        };
+        let payload = serde_json::to_vec(&told).unwrap();
+        let (mut devices, jws) = {
+            let founders = world.founders.lock().await;
+            let mut devices = Vec::new();
+            for (one, secret) in founders.genesis.officers.iter().zip(&founders.secrets) {
+                let behaviour = Behaviour::honest(OFFICE, RP_ID);
+                let passkey = SoftPasskey::attested(behaviour, by.clone(), &SystemRandom);
+                let made = world.enrol_officer_with(&one.voucher, secret, passkey.unwrap());
+                devices.push(made.await.unwrap());
+            }
+            (devices, founders.recovery.sign(TYP_REOPEN, &payload).unwrap())
+        };
+        for device in &mut devices {
+            world.log_in(device).await.unwrap();
+        }
+        assert!(world.sam.reopen(&jws).await.is_err(), "there are enough");
+        publish(&world, &by, (8, FAR), &["REVOKED"]);
+        let config = trusting(&world, &by, "sam-3");
+        world.go_on_with(config).await;
+        for device in &mut devices {
+            assert!(world.log_in(device).await.is_err());
+        }
+        world.sam.reopen(&jws).await.unwrap();
+        for (one, secret) in told.officers.iter().zip(&secrets) {
+            let mut device = world.enrol_officer(&one.voucher, secret).await.unwrap();
+            world.log_in(&mut device).await.unwrap();
+        }
     }
 }

@@ -6,7 +6,7 @@ use jose::SigningKey;
 use sam_service::{FoundError, MIGRATIONS, Sam, StartError};
 use sap::act::Version1;
 use sap::messages::SapRefusalCode;
-use sap::office::{Reopen, TYP_REOPEN};
+use sap::office::{Reopen, Role, TYP_REOPEN};
 use store_kit::testing;
 use store_kit::{StoreError, sql, transaction};
 
@@ -178,5 +178,36 @@ async fn shares_open_an_installation_again_that_has_too_few_officers_and_no_othe
             "there are three again"
         );
         assert_eq!(world.audited("office.reopened", "").await, 2);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_was_dismissed_comes_back_when_the_shares_name_them() {
+    for world in worlds().await {
+        let mut before = world.appoint("d", Role::SecurityOfficer).await;
+        world.decide(dismiss("d")).await.unwrap();
+        assert!(world.log_in(&mut before).await.is_err());
+        world.clock.advance(YEAR);
+        let now = world.clock.now();
+        let secrets = [secret(), secret()];
+        let told = Reopen {
+            v: Version1,
+            genesis: world.sam.genesis().await.unwrap().genesis,
+            serial: 1,
+            officers: vec![founder("d", &secrets[0], now), founder("e", &secrets[1], now)],
+            at: now,
+        };
+        let founders = world.officers().await;
+        let payload = serde_json::to_vec(&told).unwrap();
+        let jws = founders.recovery.sign(TYP_REOPEN, &payload).unwrap();
+        world.sam.reopen(&jws).await.unwrap();
+        for (founder, secret) in told.officers.iter().zip(&secrets) {
+            let mut device = world.enrol_officer(&founder.voucher, secret).await.unwrap();
+            world.log_in(&mut device).await.unwrap();
+        }
+        assert!(
+            world.log_in(&mut before).await.is_err(),
+            "what ended stays ended"
+        );
     }
 }

@@ -187,14 +187,17 @@ impl<C: CryptoModule> Sam<C> {
         self.service.ceiling.max(Level::Two)
     }
 
-    /// Persons who could approve as security officers now: in office, with an account that has a passkey that counts. Whose row is
-    /// refused can't, and doesn't stand in the way of the others, nor of opening again.
+    /// Persons who could approve as security officers now: in office, with an account that has a passkey that counts and proves at the
+    /// office's level, by what is known of its model today. Whose row is refused can't, and doesn't stand in the way of the others, nor
+    /// of opening again.
     pub(crate) async fn usable_officers(
         &self,
         tx: &mut Tx,
         now: UnixTime,
     ) -> Result<Vec<OfficerId>, Failed> {
         let mut usable = Vec::new();
+        let attesters = self.attesters();
+        let (rules, level) = (self.rules(&attesters), self.office_level());
         for id in rows::ids::<Officer>(tx).await? {
             let officer = readable(rows::get::<Officer>(tx, &self.sealer, &id).await)?.flatten();
             let Some(officer) = officer.filter(|o| o.body.is_security_officer(now)) else {
@@ -202,7 +205,8 @@ impl<C: CryptoModule> Sam<C> {
             };
             let (accounts, _) = rows::readable_by_owner::<Account>(tx, &self.sealer, &id).await?;
             for account in accounts.iter().filter(|a| a.body.counting().is_some()) {
-                if !self.office_factors(tx, &account.body).await?.is_empty() {
+                let factors = self.office_factors(tx, &account.body).await?;
+                if factors.iter().any(|f| rules.check(level, &f.body).is_ok()) {
                     usable.push(officer.body.id.clone());
                     break;
                 }
@@ -234,8 +238,7 @@ impl<C: CryptoModule> Sam<C> {
             return Ok(false);
         }
         // By what each row says itself: whoever spoiled the officer's may have hidden theirs behind another owner.
-        let mut accounts = rows::all_readable::<Account>(tx, &self.sealer).await?;
-        accounts.retain(|account| account.body.officer == officer.id);
+        let accounts = self.accounts_of(tx, &officer.id).await?;
         self.end_accounts(tx, accounts, officer.by, events, at)
             .await?;
         rows::put(tx, &self.sealer, officer.id.as_str(), officer, at).await
