@@ -79,6 +79,8 @@ pub struct Inner<C> {
     /// Levels of the keys, as the last comparison of all rows met them.
     pub(crate) levels: Mutex<Option<LevelsInfo>>,
     pub(crate) courier: OnceLock<Arc<dyn Courier>>,
+    /// Whether it was alarmed that something waits for a courier.
+    pub(crate) courier_missed: AtomicBool,
     pub(crate) guards: HourlyLimit<PeerId>,
     pub(crate) strangers: RateLimit<PeerId>,
     pub(crate) searches: Searches,
@@ -238,6 +240,7 @@ impl<C: CryptoModule> Sam<C> {
             reminded: Reminded::default(),
             levels: Mutex::new(None),
             courier: OnceLock::new(),
+            courier_missed: AtomicBool::new(false),
             guards: HourlyLimit::default(),
             strangers: RateLimit::default(),
             searches: Searches::default(),

@@ -170,12 +170,18 @@ async fn new_factors_are_for_signers_who_are_told_past_the_ssa() {
         world.sam.send_notices().await.unwrap();
         let mut news = post.news().into_iter();
         assert!(news.any(|(to, what)| to == MAIL && what == [Happened::FactorsOrdered]));
-        // A node without a courier, as an administrator could start it, doesn't end the waiting with an invitation.
+        // A node without a courier, as an administrator could start it, ends the waiting neither with an invitation nor for good.
         world.clock.advance(WAIT);
-        world.node("sam-2").await.maintain().await.unwrap();
+        let without = world.node("sam-2").await;
         let voucher = voucher(done.proposal);
-        assert!(enrol_again(&world, &voucher, &secret).await.is_err());
-        assert_eq!(world.audited("proposal.ended", "no-courier").await, 1);
+        for _ in 0..2 {
+            without.maintain().await.unwrap();
+            assert!(enrol_again(&world, &voucher, &secret).await.is_err());
+        }
+        assert_eq!(world.audited("proposal.ended", "no-courier").await, 0);
+        assert_eq!(world.audited("alarm", "no-courier").await, 1);
+        world.sam.maintain().await.unwrap();
+        enrol_again(&world, &voucher, &secret).await.unwrap();
     }
 }
 

@@ -20,6 +20,9 @@ use crate::records::PersonRecord;
 use crate::rows;
 use crate::sam::Sam;
 
+/// Why nothing can be told past the SSA from this node. Another node may have a courier.
+pub(super) const NO_COURIER: &str = "no-courier";
+
 impl<C: CryptoModule> Sam<C> {
     /// What approvers have to know; refuses what can't be done: the registration must have a key, and none above level 2, and its
     /// signer must be told on a way that isn't the SSA's.
@@ -64,7 +67,7 @@ impl<C: CryptoModule> Sam<C> {
         let row = rows::get::<PersonRecord>(tx, &self.sealer, person.as_str()).await?;
         let rule = match row.ok_or(Reason::NotFound)?.body.notices {
             None => "no-notice-address",
-            Some(_) if self.courier.get().is_none() => "no-courier",
+            Some(_) if self.courier.get().is_none() => NO_COURIER,
             Some(_) => return Ok(()),
         };
         Err(Reason::NotAllowed(rule).into())

@@ -1,5 +1,7 @@
 //! What time does to proposals: those that waited long enough come about, and those that nobody approved or took are over.
 
+use std::sync::atomic::Ordering;
+
 use audit_log::Event;
 use cm_api::CryptoModule;
 use core_types::UnixTime;
@@ -8,26 +10,29 @@ use sam_core::office::{Phase, Proposal};
 use sap::office::Measure;
 use store_kit::{StoreError, Tx, sql, transaction};
 
+use super::factors::NO_COURIER;
 use crate::failed::{Failed, readable};
 use crate::rows;
 use crate::sam::Sam;
 
 impl<C: CryptoModule> Sam<C> {
-    /// Lets come about what has waited long enough.
+    /// Lets come about what has waited long enough. What a node without a courier can't do waits for one, which another node may have:
+    /// whoever starts such a node ends nobody's measure.
     pub(crate) async fn end_waiting(&self, now: UnixTime) -> Result<(), StoreError> {
         let select =
             sql("SELECT id FROM office_proposal WHERE state = $1 ORDER BY stamp LIMIT 200");
         let mut tx = self.store.read("waiting").await?;
         let waiting = tx.fetch_all(select.bind("waiting")).await?;
         drop(tx);
+        let mut missed = false;
         for row in waiting {
             let id = row.text("id")?;
-            let done: Result<(), Failed> = transaction!(self.store, "waited", |tx| {
+            let done: Result<bool, Failed> = transaction!(self.store, "waited", |tx| {
                 let row = rows::get::<Proposal>(tx, &self.sealer, &id).await?;
                 let row = row.filter(|r| {
                     r.body.phase == Phase::Waiting && r.body.due.is_some_and(|due| now >= due)
                 });
-                let Some(row) = row else { return Ok(()) };
+                let Some(row) = row else { return Ok(true) };
                 let digest = row.body.digest();
                 let mut events = Vec::new();
                 let next = match self.come_about(tx, &row.body, &mut events, now).await {
@@ -42,6 +47,7 @@ impl<C: CryptoModule> Sam<C> {
                             ..row.body.clone()
                         }
                     }
+                    Err(Failed::No(Reason::NotAllowed(NO_COURIER))) => return Ok(false),
                     Err(Failed::No(reason)) => {
                         events.clear();
                         events.push(Event::ProposalEnded {
@@ -55,9 +61,17 @@ impl<C: CryptoModule> Sam<C> {
                 };
                 rows::save(tx, &self.sealer, &row, &next).await?;
                 self.audit.append_all(tx, &events, now).await?;
-                Ok::<_, Failed>(())
+                Ok::<_, Failed>(true)
             });
-            self.survive(done).await?;
+            missed |= matches!(done, Ok(false));
+            self.survive(done.map(drop)).await?;
+        }
+        // Once for each start: a node has its courier from the start, or none.
+        if missed && !self.courier_missed.swap(true, Ordering::Relaxed) {
+            self.record(Event::Alarm {
+                what: NO_COURIER.into(),
+            })
+            .await;
         }
         Ok(())
     }
