@@ -98,8 +98,13 @@ impl AuditError {
 
     /// Whether it ends when somebody makes room or brings the database back: a zone that stopped for it may be started
     /// again by its service manager until it stays. That goes for the witness's file on a full disk too: what the zone would do
-    /// meanwhile would have no anchor, so it must not go on, but nothing has been found against the log.
+    /// meanwhile would have no anchor, so it must not go on, but nothing has been found against the log. And it goes for a cosigner
+    /// that isn't there: a start asks it before anything is done.
     pub fn passes(&self) -> bool {
-        self.is_away() || matches!(self, Self::File { source, .. } if disk_is_away(source))
+        match self {
+            Self::File { source, .. } => disk_is_away(source),
+            Self::WitnessAway(_) => true,
+            _ => self.is_away(),
+        }
     }
 }

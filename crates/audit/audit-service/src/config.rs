@@ -56,7 +56,7 @@ pub fn trouble(error: &AuditError) -> Trouble {
         error if error.passes() => Trouble::new(
             Trouble::AWAY,
             error.to_string(),
-            "make room, or bring the database back; nothing is done until then, and the service manager tries again",
+            "make room, or bring the database or the witness back; nothing is done until then, and the service manager tries again",
         ),
         AuditError::OtherKey(_) => Trouble::new(
             "audit-key",
