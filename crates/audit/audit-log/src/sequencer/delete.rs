@@ -18,7 +18,7 @@ use crate::hashes::TILE;
 const PAGE: i64 = 1000;
 
 /// Types of entries that stay: what receipts of later signatures need to lead back to an enrolment, who was forgotten, how
-/// often a node has begun, what was deleted before, which signed configurations were obeyed, that a module has officers and knows a SAM, and which restores
+/// often a node has begun, what was deleted before, which signed configurations were obeyed, what the pages consist of, that a module has officers and knows a SAM, and which restores
 /// and backups there were: the note of one counts once.
 const KEPT: &[&str] = &[
     "audit.log-deleted",
@@ -28,6 +28,7 @@ const KEPT: &[&str] = &[
     "cm.officers-in-force",
     "cm.sam-key-taken",
     "factor.added",
+    "pages.declared",
     "person.enrolled",
     "service.backed-up",
     "service.restored",

@@ -217,7 +217,12 @@ async fn what_is_archived_goes_and_the_log_goes_on() {
 
         // A zone that starts again finds all in order, and the log grows over the next cut.
         let sequencer = open(&store).await.unwrap();
-        let more: Vec<_> = (WRITTEN..1_100).map(event).collect();
+        let mut more: Vec<_> = (WRITTEN..1_100).map(event).collect();
+        more[0] = Event::PagesDeclared {
+            whose: "signers".into(),
+            evidence: digest(30),
+            files: 3,
+        };
         append(&store, &log("b"), &more, NOW.plus(WRITTEN)).await;
         sequencer.sequence(&store, NOW.plus(2)).await.unwrap();
         let mut archive = leaves(&store).await;
@@ -229,8 +234,10 @@ async fn what_is_archived_goes_and_the_log_goes_on() {
             .delete_archived(&store, &deletion(1_024, 2), &archive, &mut noted, NOW)
             .await
             .unwrap();
-        // The entry of the first deletion stays.
-        assert_eq!((next.from, next.size, next.kept), (512, 1_024, 1));
+        // The entry of the first deletion stays, and what a monitor holds the pages against.
+        assert_eq!((next.from, next.size, next.kept), (512, 1_024, 2));
+        let pages = "SELECT count(*) AS n FROM audit_entry WHERE kind = 'pages.declared'";
+        assert_eq!(count(&store, pages).await, 1);
         let end = counted(&store).await.unwrap();
         assert_eq!(end.0["audit.log-deleted"], 2);
         open(&store).await.unwrap();
