@@ -96,7 +96,7 @@ impl Sequencer {
         let file = witness
             .map(|path| WitnessFile::open(path, state.tree.size))
             .transpose()?;
-        let watch = Mutex::new(Watch::begin(store).await?);
+        let watch = Mutex::new(Watch::begin(store, state.tree.size).await?);
         let sequencer = Self {
             log,
             key,

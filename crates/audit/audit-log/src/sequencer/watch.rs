@@ -3,7 +3,7 @@
 use core_types::UnixTime;
 use store_kit::{Store, StoreError, sql, transaction};
 
-use super::{Sequencer, signed};
+use super::{BATCH, Sequencer, signed};
 use crate::error::AuditError;
 use crate::event::Event;
 use crate::proof::grown;
@@ -25,11 +25,13 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Before anything was compared. A crash between the first checkpoint and the file leaves that one untold.
-    pub(super) async fn begin(store: &Store) -> Result<Self, AuditError> {
+    /// Before anything was compared. A crash between the first checkpoint and the file leaves that one untold. It has no more entries
+    /// than a step gives places to, by the sequencer's own row: rows of checkpoints can be taken away by whoever writes to the store.
+    pub(super) async fn begin(store: &Store, entries: u64) -> Result<Self, AuditError> {
         let mut tx = store.read("audit-check").await?;
         let count = sql("SELECT count(*) AS n FROM audit_checkpoint");
-        let untold = tx.fetch_one(count).await?.int("n")? <= 1;
+        let checkpoints = tx.fetch_one(count).await?.int("n")?;
+        let untold = checkpoints <= 1 && entries <= BATCH.unsigned_abs();
         Ok(Self {
             untold,
             ..Self::default()

@@ -5,7 +5,8 @@ use core_types::SecretBytes;
 use store_kit::sql;
 use store_kit::testing::{self, TestStore};
 
-use crate::kit::{NOW, key, log, open, tamper, write};
+use crate::deletion::append;
+use crate::kit::{NOW, event, key, log, open, tamper, write};
 
 // shows: II-3.3.2-audit-tamper-detected
 #[tokio::test]
@@ -237,6 +238,33 @@ async fn the_witness_notices_an_old_database_and_heals_a_crash() {
         with(&store).await,
         Err(AuditError::WitnessMissing(_))
     ));
+}
+
+/// Nor does it become one with the rows of the checkpoints that it was told of.
+// shows: T-INS-OPERATOR, I-7.1.4.3-append-only
+#[tokio::test]
+async fn a_witness_is_no_new_one_because_rows_of_checkpoints_are_gone() {
+    for store in testing::both(&[TABLES]).await {
+        let dir = tempfile::tempdir().unwrap();
+        let witness = dir.path().join("witness");
+        let start = async || Sequencer::open(log("a"), key(), Some(witness.clone()), &store).await;
+        let sequencer = start().await.unwrap();
+        let events: Vec<_> = (0..501).map(event).collect();
+        append(&store, &log("a"), &events, NOW).await;
+        sequencer.sequence(&store, NOW).await.unwrap();
+        drop(sequencer);
+        tamper(
+            &store,
+            "DELETE FROM audit_checkpoint WHERE size < (SELECT max(size) FROM audit_checkpoint)",
+        )
+        .await;
+        std::fs::write(&witness, "").unwrap();
+        let refused = start().await.err();
+        assert!(
+            matches!(refused, Some(AuditError::WitnessEmptied(_))),
+            "{refused:?}"
+        );
+    }
 }
 
 /// Whoever puts an old database in place may also reach the auditor's file: what it has known, it doesn't come to know anew.
