@@ -3,6 +3,7 @@
 //! write it could bring an earlier issue, from before a report: the highest number that was ever read is a sealed row
 //! and stands in the log, and nothing below it is read.
 
+use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -24,8 +25,6 @@ use crate::start_error::StartError;
 pub(crate) const ADOPTED: &str = "attestation.metadata";
 /// How often the file is read again, in seconds.
 const EVERY: i64 = 3600;
-/// The one row.
-const ROW: &str = "highest";
 /// The alarm that a newer issue should exist.
 const OUTDATED: &str = "metadata-outdated";
 
@@ -74,7 +73,8 @@ impl MetadataRefused {
     }
 }
 
-/// The highest issue that was ever read.
+/// The highest issue that was ever read of those that lead to one root, which names the row: numbers of one maker say nothing of
+/// another's, and a file from elsewhere must not shut out those of the right one.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct HighestIssue {
@@ -92,6 +92,8 @@ noun!(HighestIssue, "attestation_metadata", |_h| Columns {
 struct Issue {
     metadata: Metadata,
     file: Digest32,
+    /// SHA-256 of the root to which its signer leads.
+    root: Digest32,
 }
 
 /// What this node knows of authenticators now.
@@ -152,12 +154,16 @@ impl<C: CryptoModule> Sam<C> {
         self.authenticators.now()
     }
 
-    /// Reads the file at the start. `told`: the highest issue that the log names.
-    pub(crate) async fn begin_metadata(&self, told: Option<IssueTold>) -> Result<(), StartError> {
+    /// Reads the file at the start. `told`: the highest issue that the log names of each root.
+    pub(crate) async fn begin_metadata(
+        &self,
+        told: &BTreeMap<Option<Digest32>, IssueTold>,
+    ) -> Result<(), StartError> {
         let Some(file) = &self.config.metadata else {
             return Ok(());
         };
         let now = self.clock.now();
+        let told = told.get(&Some(digest_of(&file.root))).copied();
         match self.adopt(file, told, true, now).await? {
             Ok(outdated) => Ok(self.tell_metadata(outdated, now).await?),
             Err(refused) => {
@@ -227,7 +233,7 @@ impl<C: CryptoModule> Sam<C> {
         Ok(Ok(outdated.then_some(OUTDATED)))
     }
 
-    /// Compares an issue with the highest that is known, and seals it as the highest if it is. The error is that number.
+    /// Compares an issue with the highest of its root that is known, and seals it as the highest if it is. The error is that number.
     async fn note_issue(
         &self,
         issue: &Issue,
@@ -236,11 +242,12 @@ impl<C: CryptoModule> Sam<C> {
         now: UnixTime,
     ) -> Result<Result<(), u64>, Failed> {
         let number = issue.metadata.number;
+        let place = issue.root.to_string();
         let own = self.attesters().metadata.as_ref().map(|own| own.number);
         transaction!(self.store, "metadata", |tx| {
             // A row that is older than the log says was the highest once all the same.
             let stored = tx
-                .fetch_optional(sql(HighestIssue::SELECT).bind(ROW))
+                .fetch_optional(sql(HighestIssue::SELECT).bind(&place))
                 .await?;
             let opened = match &stored {
                 Some(row) => readable(rows::unseal::<HighestIssue>(&self.house, row))?,
@@ -254,7 +261,7 @@ impl<C: CryptoModule> Sam<C> {
                 return Ok(Err(highest));
             }
             let next = HighestIssue { number };
-            match readable(rows::get::<HighestIssue>(tx, &self.house, ROW).await)?.flatten() {
+            match readable(rows::get::<HighestIssue>(tx, &self.house, &place).await)?.flatten() {
                 Some(row) if row.body.number == number => return Ok(Ok(())),
                 Some(row) => rows::save(tx, &self.house, &row, &next).await?,
                 // Refused until the next start, which puts it right.
@@ -263,13 +270,14 @@ impl<C: CryptoModule> Sam<C> {
                     let told_version = told.map_or(0, |told| told.version);
                     let version = opened.map_or(0, |row| row.version).max(told_version);
                     let at = UnixTime(now.0.max(version / rows::A_SECOND + 1));
-                    if !rows::put(tx, &self.house, ROW, &next, at).await? {
+                    if !rows::put(tx, &self.house, &place, &next, at).await? {
                         return Err(Failed::Store(tx.conflict()));
                     }
                 }
             }
             let event = Event::MetadataAdopted {
                 number,
+                root: issue.root,
                 file: issue.file,
                 until: issue.metadata.next_update,
             };
@@ -316,6 +324,11 @@ fn read(path: &Path, root: &[u8], now: UnixTime) -> Result<Issue, String> {
     let metadata = Metadata::read(&text, root, now).map_err(|e| e.to_string())?;
     Ok(Issue {
         metadata,
-        file: sha256(&[text.as_bytes()]),
+        file: digest_of(text.as_bytes()),
+        root: digest_of(root),
     })
+}
+
+fn digest_of(bytes: &[u8]) -> Digest32 {
+    sha256(&[bytes])
 }

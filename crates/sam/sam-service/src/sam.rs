@@ -138,7 +138,7 @@ impl<C: CryptoModule> Sam<C> {
         let (found, told) = sam.scrub_and_tell().await?;
         sam.adopt_settings(&found, told.obeyed).await?;
         sam.adopt_policies(&told.policies).await?;
-        sam.begin_metadata(told.metadata).await?;
+        sam.begin_metadata(&told.issues).await?;
         sam.declare_pages().await?;
         sam.make_standings(&found).await?;
         if sam.config.clock == ClockRule::Unsynchronised {

@@ -78,13 +78,24 @@ pub(crate) struct FromLog {
     pub(crate) obeyed: Option<Obeyed>,
     /// Every policy that was in force.
     pub(crate) policies: BTreeSet<InForce>,
-    pub(crate) metadata: Option<IssueTold>,
+    /// Of each root the highest issue of the FIDO metadata.
+    pub(crate) issues: BTreeMap<Option<Digest32>, IssueTold>,
 }
 
-/// The highest issue of the FIDO metadata.
+impl FromLog {
+    fn note_issue(&mut self, told: IssueTold) {
+        let highest = self.issues.entry(told.root).or_insert(told);
+        *highest = told.max(*highest);
+    }
+}
+
+/// An issue of the FIDO metadata.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct IssueTold {
     pub(crate) number: u64,
+    /// SHA-256 of the root to which its signer leads. Numbers of one maker say nothing of another's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) root: Option<Digest32>,
     /// Of its row.
     #[serde(default)]
     pub(crate) version: i64,
@@ -155,7 +166,7 @@ impl Ledger {
                 version: written.map_or(0, |(.., version)| *version),
                 ..told.detail
             };
-            self.told.metadata = self.told.metadata.max(Some(told));
+            self.told.note_issue(told);
         }
         for (table, id, version) in entry.rows {
             if entry.at < since && is_fleeting(&table) {
@@ -180,7 +191,9 @@ impl Ledger {
         };
         let noted = part.map_err(|_| "what was noted of deleted entries is unreadable")?;
         self.told.obeyed = self.told.obeyed.max(noted.obeyed);
-        self.told.metadata = self.told.metadata.max(noted.metadata);
+        for told in noted.issues {
+            self.told.note_issue(told);
+        }
         self.told.policies.extend(noted.policies);
         if !noted.rows.is_empty() {
             self.rows.entry(noted.table).or_default().extend(noted.rows);
@@ -218,9 +231,9 @@ struct Noted {
     /// In a part of their own.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     policies: BTreeSet<InForce>,
-    /// With the row of [`HighestIssue`].
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    metadata: Option<IssueTold>,
+    /// With the rows of [`HighestIssue`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    issues: Vec<IssueTold>,
 }
 
 impl LogSummary {
@@ -251,7 +264,10 @@ impl Summary for LogSummary {
                     rows: some.iter().map(|(id, v)| ((*id).clone(), **v)).collect(),
                     obeyed: told.obeyed.filter(|_| table == Trust::TABLE),
                     policies: BTreeSet::new(),
-                    metadata: told.metadata.filter(|_| table == HighestIssue::TABLE),
+                    issues: match table == HighestIssue::TABLE {
+                        true => told.issues.values().copied().collect(),
+                        false => Vec::new(),
+                    },
                 });
             }
         }
@@ -262,7 +278,7 @@ impl Summary for LogSummary {
                 rows: BTreeMap::new(),
                 obeyed: None,
                 policies: some.iter().map(|policy| (*policy).clone()).collect(),
-                metadata: None,
+                issues: Vec::new(),
             });
         }
         let text = |noted: &Noted| serde_json::to_string(noted).map_err(|_| "it has no text form");
@@ -539,26 +555,35 @@ mod tests {
     }
 
     #[test]
-    fn the_highest_issue_of_the_metadata_is_known_of_entries_that_are_gone() {
-        let entry = |number: u64, version: i64| {
+    fn the_highest_issue_of_each_maker_is_known_of_entries_that_are_gone() {
+        let [one, other] = [Digest32([1; 32]), Digest32([2; 32])];
+        let entry = |root: Digest32, number: u64, version: i64| {
             serde_json::json!({"zone": "sam", "kind": "attestation.metadata", "at": 1_800_000_000,
-                "detail": {"number": number}, "rows": [["attestation_metadata", "highest", version]]})
+                "detail": {"number": number, "root": root},
+                "rows": [["attestation_metadata", root, version]]})
             .to_string()
         };
         let now = UnixTime(1_800_000_000);
         let mut noted = LogSummary::new(now);
-        for (number, version) in [(8, 1), (9, 2), (9, 5), (7, 9)] {
-            let told = entry(number, version);
+        let entries = [(8, 1), (9, 2), (9, 5), (7, 9)].map(|told| (one, told));
+        for (root, (number, version)) in entries.into_iter().chain([(other, (900, 1))]) {
+            let told = entry(root, number, version);
             noted.take(Told::Entry(&told)).unwrap();
         }
         let mut again = LogSummary::new(now);
         for part in noted.parts().unwrap() {
             again.take(Told::Summary(&part)).unwrap();
         }
-        let highest = IssueTold {
-            number: 9,
-            version: 5,
+        let highest = |root, number, version| {
+            let root = Some(root);
+            let told = IssueTold {
+                number,
+                root,
+                version,
+            };
+            (root, told)
         };
-        assert_eq!(again.ledger.told.metadata, Some(highest));
+        let issues = BTreeMap::from([highest(one, 9, 5), highest(other, 900, 1)]);
+        assert_eq!(again.ledger.told.issues, issues);
     }
 }

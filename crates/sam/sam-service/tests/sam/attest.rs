@@ -347,6 +347,34 @@ async fn no_node_starts_with_an_older_issue_whatever_becomes_of_the_row() {
     }
 }
 
+/// A file from elsewhere, however high its number, doesn't shut out those of the right maker.
+// shows: T-USE-CRED-FORGE
+#[tokio::test(flavor = "multi_thread")]
+async fn the_number_of_an_issue_is_compared_with_those_of_its_maker_only() {
+    for world in worlds_at(Level::Three).await {
+        let (other, good) = (maker(), maker());
+        for (by, number, highest) in [
+            (&other, 900, None),
+            (&good, 8, None),
+            (&good, 7, Some(8)),
+            (&other, 899, Some(900)),
+            (&other, 900, None),
+            (&good, 8, None),
+        ] {
+            publish(&world, by, (number, FAR), &[]);
+            let config = trusting(&world, by, "sam-3");
+            let started = world.node_drawing(config, Arc::new(SystemRandom)).await;
+            let refused = match started {
+                Ok(_) => None,
+                Err(StartError::Metadata(MetadataRefused::Older { highest, .. })) => Some(highest),
+                Err(error) => panic!("{error}"),
+            };
+            assert_eq!(refused, highest, "{number}");
+        }
+        assert_eq!(world.audited("attestation.metadata", "").await, 2);
+    }
+}
+
 /// Officers who can't log in any more keep nobody from opening the installation again.
 #[tokio::test(flavor = "multi_thread")]
 async fn officers_with_a_compromised_model_do_not_stand_in_the_way_of_opening_again() {

@@ -144,10 +144,12 @@ macro_rules! service_events {
         /// Why.
         reason: Code,
     }
-    /// An issue of the FIDO metadata counts from here on, and none before it.
+    /// An issue of the FIDO metadata counts from here on, and none before it of those that lead to its root.
     MetadataAdopted = "attestation.metadata", Success, by(service), about() {
         /// Its number.
         number: u64,
+        /// SHA-256 of the root certificate to which its signer leads.
+        root: Digest32,
         /// SHA-256 of the file.
         file: Digest32,
         /// When a newer one should exist.
