@@ -37,8 +37,8 @@ struct Decided {
 }
 
 /// Checks the evidence of what officers decided: every approval as [`verify_evidence`] does, that all are of the same bytes and of
-/// different accounts of different persons, none of them the requester, and that there are as many as the acts say it takes. Whose
-/// an account is, is what the log said when they approved.
+/// different accounts of different persons, none of them the requester, whoever is meant, or whoever asked for the account that is
+/// confirmed, and that there are as many as the acts say it takes. Whose an account is, is what the log said when they approved.
 ///
 /// # Errors
 /// [`EvidenceFault`]: the first check that failed.
@@ -112,6 +112,14 @@ pub(super) fn of(
     let requester = &proposal.requester;
     if requester.account == act.person.id || requester.officer == officer {
         return Err(broken("who asked is who approved"));
+    }
+    let is_officer = |of: &Value| of.as_str() == Some(officer);
+    if is_officer(&proposal.measure["officer"]) {
+        return Err(broken("who is meant is who approved"));
+    }
+    // They had the link that enrolled the passkey.
+    if is_officer(&proposal.facts["asked_by"]) {
+        return Err(broken("who asked for the account is who confirmed it"));
     }
     let what = vec![
         format!("measure {}", proposal.measure),

@@ -2,7 +2,7 @@
 
 use audit_log::Event;
 use audit_verify::{EvidenceFault, ProposalShown};
-use core_types::{Clock as _, Digest32, KeyAlg, OfficerId, PersonId};
+use core_types::{Clock as _, Digest32, KeyAlg, OfficerId, PersonId, VoucherId};
 use sam_api::Refusal;
 use sam_api::ssa::*;
 use sap::messages::SapRefusalCode;
@@ -184,15 +184,35 @@ fn forged(judge: &Judge, bundle: &str, other: &str) {
 /// Whoever has two accounts is one person still: the second approval shows nothing when the log says that its account is of the
 /// officer who gave the first, or who asked.
 async fn one_person(world: &World, log: &Log, judge: &Judge, of: (Digest32, &ProposalShown)) {
-    let (proposal, shown) = of;
+    let approvals = last_claimed(world, log, of, &["b", "a"]).await;
+    for (officer, found) in [
+        ("c", None),
+        ("b", Some("one person approved twice")),
+        ("a", Some("who asked is who approved")),
+    ] {
+        let judged = judge.proposal(&last_by(of.0, &approvals, officer));
+        match found {
+            None => assert_eq!(judged.unwrap().approvals.len(), 2),
+            Some(what) => assert_eq!(judged, Err(EvidenceFault::Broken(what))),
+        }
+    }
+}
+
+/// The approvals of a proposal, once the log says that the last one was given by each of these officers too.
+async fn last_claimed(
+    world: &World,
+    log: &Log,
+    (proposal, shown): (Digest32, &ProposalShown),
+    officers: &[&str],
+) -> Vec<Value> {
     let (audit, now) = (world.sam.audit(), world.clock.now());
-    let last = &shown.approvals[1];
-    for officer in ["b", "a"] {
+    let last = shown.approvals.last().unwrap();
+    for officer in officers {
         let event = Event::ProposalApproved {
             proposal,
             act: Digest32::parse(&last.act).unwrap(),
             account: PersonId::parse(last.person[0].as_str()).unwrap(),
-            officer: OfficerId::parse(officer).unwrap(),
+            officer: OfficerId::parse(*officer).unwrap(),
             given: 2,
             needs: 2,
         };
@@ -209,27 +229,61 @@ async fn one_person(world: &World, log: &Log, judge: &Judge, of: (Digest32, &Pro
         let made = sam_service::bundle(store, root, &one.person[0], act).await;
         approvals.push(serde_json::from_str::<Value>(&made.unwrap()).unwrap());
     }
-    for (officer, found) in [
-        ("c", None),
-        ("b", Some("one person approved twice")),
-        ("a", Some("who asked is who approved")),
-    ] {
-        let mut approvals = approvals.clone();
-        let entries = approvals[1]["entries"].as_array_mut().unwrap();
-        let own = format!("\"officer\":\"{officer}\"");
-        entries.retain(|e| {
-            let body = e["body"].as_str().unwrap();
-            !body.contains("\"proposal.approved\"") || body.contains(&own)
-        });
-        let all = json!({
-            "format": "natsuin-proposal/1",
-            "proposal": proposal,
-            "approvals": approvals,
-        });
-        let judged = judge.proposal(&all.to_string());
-        match found {
-            None => assert_eq!(judged.unwrap().approvals.len(), 2),
-            Some(what) => assert_eq!(judged, Err(EvidenceFault::Broken(what))),
+    approvals
+}
+
+/// Evidence with what the log says of the last approval by this officer only.
+fn last_by(proposal: Digest32, approvals: &[Value], officer: &str) -> String {
+    let mut approvals = approvals.to_vec();
+    let last = approvals.last_mut().unwrap();
+    let own = format!("\"officer\":\"{officer}\"");
+    last["entries"].as_array_mut().unwrap().retain(|e| {
+        let body = e["body"].as_str().unwrap();
+        !body.contains("\"proposal.approved\"") || body.contains(&own)
+    });
+    let all = json!({
+        "format": "natsuin-proposal/1",
+        "proposal": proposal,
+        "approvals": approvals,
+    });
+    all.to_string()
+}
+
+/// Nor by whoever had the link of the account that is confirmed, or by whoever is meant, whatever the log says.
+// shows: I-A2.12-evidence-provided, T-INS-OPERATOR, T-REG-IMPERSONATE
+#[tokio::test(flavor = "multi_thread")]
+async fn an_approval_by_who_had_the_link_or_is_meant_shows_nothing() {
+    for world in worlds().await {
+        let log = Log::of(&world).await;
+        let judge = Judge::of(&world, &log);
+        let (measure, secret) = appointment("u", &[Role::SystemAuditor], world.clock.now());
+        let done = world.decide(measure).await.unwrap();
+        let voucher = VoucherId::parse(done.proposal.to_string()).unwrap();
+        let mut meant = world.enrol_officer(&voucher, &secret).await.unwrap();
+        let confirmed = world.ask_confirm(&mut meant).await.unwrap().proposal;
+        let by_b = world
+            .approve_proposal(&mut world.officers().await.devices[1], confirmed)
+            .await;
+        assert_eq!(by_b.unwrap().state, ProposalState::Done);
+        let dismissed = world.decide(dismiss("u")).await.unwrap().proposal;
+        log.turn(&world).await;
+        for (proposal, officer, found) in [
+            (
+                confirmed,
+                "a",
+                "who asked for the account is who confirmed it",
+            ),
+            (dismissed, "u", "who is meant is who approved"),
+        ] {
+            let mut founders = world.officers().await;
+            let bundle = evidence_of(&world, &mut founders.devices[2], proposal).await;
+            drop(founders);
+            let shown = judge.proposal(&bundle.unwrap()).unwrap();
+            let own = shown.approvals.last().unwrap().officer.clone().unwrap();
+            let approvals = last_claimed(&world, &log, (proposal, &shown), &[officer]).await;
+            let judged = |officer: &str| judge.proposal(&last_by(proposal, &approvals, officer));
+            assert_eq!(judged(officer), Err(EvidenceFault::Broken(found)));
+            assert!(judged(&own).is_ok());
         }
     }
 }
