@@ -210,7 +210,8 @@ impl<'a> Case<'a> {
                 None => remarks.push("no-certificate"),
             }
             let made = approvals.made_by(&bundle.act);
-            let certified = authority::certified(&self.authorities, made, key)?;
+            let name = invited.as_ref().map(|_| enrol.person.name.as_str());
+            let certified = authority::certified(&self.authorities, made, key, name)?;
             if act.signs() && invited.is_some() && !certified {
                 remarks.push("no-authoritys-word-for-the-certificate");
             }
