@@ -148,6 +148,9 @@ for (const [name, expected] of Object.entries(SEES)) {
 for (const [name, lang] of [['ito', 'ja'], ['tanaka', 'en'], ['sato', 'en'], ['watanabe', 'ja']]) {
   const { page, look, logIn, complaints } = await officer(name, lang);
   await trouble(page);
+  const asked = [];
+  const isBeside = (request) => request.url().endsWith('/office/beside');
+  page.on('request', (request) => isBeside(request) && asked.push(request.postDataJSON().zone));
   await logIn();
   const alarm = page.locator('#alerts [data-zone=cm] li.entry');
   await alarm.first().waitFor();
@@ -157,6 +160,19 @@ for (const [name, lang] of [['ito', 'ja'], ['tanaka', 'en'], ['sato', 'en'], ['w
   assert.match(devices[1], lang === 'ja' ? /故障のため外した/ : /faulty and left out/);
   await page.locator('[data-zone] .dot').first().waitFor({ state: 'detached' });
   await look('trouble');
+  // Each asking is an entry of that zone: once, and again for whoever looks again.
+  assert.deepEqual(asked, ['cm', 'ssa']);
+  if (name === 'sato') {
+    await page.locator('#propose').click();
+    await page.locator('button.link.small').last().click();
+    await alarm.first().waitFor();
+    assert.deepEqual(asked, ['cm', 'ssa'], 'the page is drawn again without asking');
+  }
+  const told = page.waitForRequest(isBeside);
+  await page.locator('#again').click();
+  await told;
+  assert.ok(asked.length > 2, 'whoever looks again asks again');
+  await page.locator('[data-zone] .dot').first().waitFor({ state: 'detached' });
   assert.deepEqual(complaints, []);
   await page.context().close();
 }

@@ -32,6 +32,7 @@ const roles = () => me.office.roles;
 
 function logIn(notice) {
   forget();
+  heard = {};
   title(s('office-log-in'));
   const name = field('account', t('office-account'), t('office-account-hint'), { type: 'text', autocomplete: 'username', autocapitalize: 'off', spellcheck: 'false', maxlength: '129' });
   const place = el('div', { class: 'actions' });
@@ -62,7 +63,18 @@ function logIn(notice) {
 
 // --- the page of a role
 
-async function home(notice) {
+/** What the other zones have said in this session. Each asking is an entry of theirs, so that is once, and when somebody looks again. */
+let heard = {};
+
+function zonesOf(session, anew) {
+  // Each in its own time: a zone that hangs holds up nothing but its own part.
+  if (anew || heard.session !== session) {
+    heard = { session, zones: (config.beside ?? []).filter((zone) => zone.log).map(({ name }) => ({ name, is: beside(name, 'state') })) };
+  }
+  return heard.zones;
+}
+
+async function home(notice, anew = false) {
   // The SAM answers nothing else before somebody has confirmed whose passkey it is.
   if (me?.unconfirmed) return unconfirmed(ways, notice);
   const data = {};
@@ -74,8 +86,7 @@ async function home(notice) {
     const over = error instanceof No && ['not-found', 'expired'].includes(error.code);
     return logIn(over ? message('note', t('office-session-over'), t('office-session-over-do')) : said(error, 'office-refused'));
   }
-  // Each in its own time: a zone that hangs holds up nothing but its own part.
-  data.zones = (config.beside ?? []).filter((zone) => zone.log).map(({ name }) => ({ name, is: beside(name, 'state') }));
+  data.zones = zonesOf(me.session, anew);
   const parts = [...new Set(roles().flatMap((role) => PAGES[role]))];
   title(s('office-home'));
   show(head(), notice, el('h1', {}, t('office-home')), parts.map((part) => part(data)));
@@ -88,7 +99,7 @@ function head() {
   const who = t('office-at-work', { name: foreign(me.name), what: el('em', {}, rolesOf(me.office)), time: el('span', { class: 'num' }, clock(me.until)) });
   return el('div', { class: 'row spread small' }, el('p', {}, who),
     el('div', { class: 'row' },
-      el('button', { id: 'again', class: 'plain smallb', type: 'button', onclick: () => home() }, t('office-look-again')),
+      el('button', { id: 'again', class: 'plain smallb', type: 'button', onclick: () => home(undefined, true) }, t('office-look-again')),
       el('button', { id: 'log-out', class: 'plain smallb', type: 'button', onclick: leave }, t('office-log-out'))));
 }
 
