@@ -20,6 +20,28 @@ fn health(ceiling: Level, device: bool, declaration: Option<&str>) -> Health {
     }
 }
 
+/// The digest leaves out what is at its default, so a default that changes would change what an old version names.
+// shows: II-3.3.2-config-tamper-detected
+#[test]
+fn what_a_policy_means_that_says_nothing_is_never_changed() {
+    let defaults = serde_json::json!({
+        "version": 1,
+        "pin_totp_at_level_2": false,
+        "provider_at_level_2": false,
+        "ceiling": 1,
+        "sam_declaration": null,
+        "bare_hashes_at_level_3": false,
+        "experimental_algorithms": false,
+        "max_items": 1,
+        "sign_open": 0,
+        "sign_open_seconds": 600,
+    });
+    assert_eq!(serde_json::to_value(Policy::default()).unwrap(), defaults);
+    let least = serde_json::json!({ "version": 1, "pin_totp_at_level_2": false });
+    let least: Policy = serde_json::from_value(least).unwrap();
+    assert_eq!(serde_json::to_value(least).unwrap(), defaults);
+}
+
 // shows: II-3.3.2-config-tamper-detected
 #[test]
 fn a_policy_has_another_digest_with_each_member_and_the_same_where_one_is_left_out() {

@@ -1,12 +1,15 @@
 //! Deletion of archived entries from the SAM's log: by officers, over their own calls; comparison and receipts go on.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use audit_archive::{Archive, NotDeleted, Order, delete};
 use audit_log::{Deleted, Event, LogKey, Sequencer, export};
+use core_types::random::SystemRandom;
 use core_types::{Clock as _, Digest32, KeyAlg, SecretBytes};
 use jose::SigningKey;
-use sam_service::LogSummary;
+use sam_core::Policy;
+use sam_service::{LogSummary, SamConfig, StartError};
 use sap::office::calls::{ProposalRequest, ProposalTake, TakenProposal};
 use sap::office::{Measure, Role, Zone};
 use store_kit::{StoreError, transaction};
@@ -160,6 +163,21 @@ async fn officers_let_archived_entries_go_and_every_row_is_still_known() {
         );
         world.node("sam-2").await;
         assert_eq!(world.audited("alarm", "sealed-row").await, 0);
+        // And the version of a policy names the one that an entry named which is gone.
+        assert_eq!(world.audited("settings.policy-in-force", "").await, 0);
+        let lax = SamConfig {
+            node: "sam-4".into(),
+            policy: Policy {
+                pin_totp_at_level_2: true,
+                ..world.config.policy.clone()
+            },
+            ..world.config.clone()
+        };
+        let lax = world.node_drawing(lax, Arc::new(SystemRandom)).await.err();
+        assert!(
+            matches!(lax, Some(StartError::PolicyNotRaised { version: 1, .. })),
+            "{lax:?}"
+        );
         let rid = world.prepare(&signer, &[hash(1)]).await;
         let act = world.open(rid).await;
         let proof = signer.passkey.prove(act).unwrap();

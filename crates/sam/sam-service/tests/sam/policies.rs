@@ -22,6 +22,9 @@ async fn started(world: &World, policy: Policy) -> Option<StartError> {
     node.err()
 }
 
+const HIDDEN: &str = "UPDATE audit_entry SET kind = 'x' WHERE kind = 'settings.policy-in-force'";
+const TAKEN: &str = "DELETE FROM audit_entry WHERE kind = 'settings.policy-in-force'";
+
 fn not_raised(error: Option<StartError>, of: &str) -> bool {
     match error {
         Some(StartError::PolicyNotRaised { tenant, version: 1 }) => tenant.as_str() == of,
@@ -58,30 +61,39 @@ async fn a_version_names_one_policy_for_good() {
     }
 }
 
-/// Whoever writes to the store takes the entry away before and after it has its place in the log.
+/// Whoever writes to the store takes the entry away, or hides it from those who look for its kind, before and after it has its place
+/// in the log: nothing starts at all, with whichever policy. Of one that was deleted after archiving `deletion.rs` tells.
 // shows: II-3.3.2-config-tamper-detected, T-INS-OPERATOR
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_version_names_is_not_forgotten_with_its_entry() {
-    for world in worlds().await {
-        let key = LogKey::from_seed("sam.test/log", &SecretBytes::new(vec![5; 32])).unwrap();
-        let opened = Sequencer::open(world.sam.audit().clone(), key, None, &world.store);
-        let sequencer = opened.await.unwrap();
-        let now = world.clock.now();
-        sequencer.sequence(&world.store, now).await.unwrap();
-        let gone = "UPDATE audit_entry SET kind = 'x' WHERE kind = 'settings.policy-in-force'";
-        crate::stores::run(&world, gone).await;
-        let lax = Policy {
-            pin_totp_at_level_2: true,
-            ..world.config.policy.clone()
-        };
-        let error = started(&world, lax).await;
-        assert!(
-            matches!(
-                error,
-                Some(StartError::PolicyNotRaised { .. } | StartError::Log(_))
-            ),
-            "{error:?}"
-        );
+    for (has_place, attack) in [
+        (false, HIDDEN),
+        (true, HIDDEN),
+        (false, TAKEN),
+        (true, TAKEN),
+    ] {
+        for world in worlds().await {
+            if has_place {
+                let key = LogKey::from_seed("sam.test/log", &SecretBytes::new(vec![5; 32]));
+                let (log, store) = (world.sam.audit().clone(), &world.store);
+                let opened = Sequencer::open(log, key.unwrap(), None, store).await;
+                let now = world.clock.now();
+                opened.unwrap().sequence(store, now).await.unwrap();
+            }
+            crate::stores::run(&world, attack).await;
+            let first = world.config.policy.clone();
+            let lax = Policy {
+                pin_totp_at_level_2: true,
+                ..first.clone()
+            };
+            for policy in [lax, first] {
+                let error = started(&world, policy).await;
+                assert!(
+                    matches!(error, Some(StartError::Log(_))),
+                    "{has_place} {attack}: {error:?}"
+                );
+            }
+        }
     }
 }
 
