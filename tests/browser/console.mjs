@@ -164,7 +164,7 @@ for (const [name, lang] of [['ito', 'ja'], ['tanaka', 'en'], ['sato', 'en'], ['w
   assert.deepEqual(asked, ['cm', 'ssa']);
   if (name === 'sato') {
     await page.locator('#propose').click();
-    await page.locator('button.link.small').last().click();
+    await page.locator('#app button.link.small').last().click();
     await alarm.first().waitFor();
     assert.deepEqual(asked, ['cm', 'ssa'], 'the page is drawn again without asking');
   }

@@ -105,7 +105,9 @@ pub(super) fn certified<'s>(
             return Err(broken("the authority approved another key's certificate"));
         }
         if invited.is_some_and(|name| name != certify.subject.common_name) {
-            return Err(broken("the authority approved another person's certificate"));
+            return Err(broken(
+                "the authority approved another person's certificate",
+            ));
         }
     }
     Ok(any && all)
@@ -170,7 +172,8 @@ mod tests {
             subject: String::new(),
         };
         let known = [own.public.clone()];
-        let judged = |made: &[Signed], known: &[Jwk]| certified(known, made.iter(), &key, Some("P"));
+        let judged =
+            |made: &[Signed], known: &[Jwk]| certified(known, made.iter(), &key, Some("P"));
         let good = || own.certifies("own", "P");
         assert_eq!(judged(&[good(), good()], &known), Ok(true));
         assert_eq!(judged(&[good()], &[]), Ok(false));

@@ -387,7 +387,10 @@ async fn officers_with_a_compromised_model_do_not_stand_in_the_way_of_opening_ag
             v: Version1,
             genesis: world.sam.genesis().await.unwrap().genesis,
             serial: 1,
-            officers: vec![founder("d", &secrets[0], now), founder("e", &secrets[1], now)],
+            officers: vec![
+                founder("d", &secrets[0], now),
+                founder("e", &secrets[1], now),
+            ],
             at: now,
         };
         let payload = serde_json::to_vec(&told).unwrap();
@@ -400,7 +403,10 @@ async fn officers_with_a_compromised_model_do_not_stand_in_the_way_of_opening_ag
                 let made = world.enrol_officer_with(&one.voucher, secret, passkey.unwrap());
                 devices.push(made.await.unwrap());
             }
-            (devices, founders.recovery.sign(TYP_REOPEN, &payload).unwrap())
+            (
+                devices,
+                founders.recovery.sign(TYP_REOPEN, &payload).unwrap(),
+            )
         };
         for device in &mut devices {
             world.log_in(device).await.unwrap();

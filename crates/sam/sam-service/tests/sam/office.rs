@@ -361,8 +361,6 @@ async fn an_approval_is_of_another_person_once_for_these_bytes_in_time() {
         // About oneself.
         let own = world.approval_act(b, made.proposal).await.unwrap_err();
         assert_eq!(rule(own), "about-oneself");
-        // Of that log-in there is a second between.
-        world.clock.advance(1);
         drop(founders);
         let (measure, d_secret) = appointment("d", &[Role::SecurityOfficer], now);
         let done = world.decide(measure).await.unwrap();
@@ -373,6 +371,8 @@ async fn an_approval_is_of_another_person_once_for_these_bytes_in_time() {
             panic!("three")
         };
         world.confirm(&mut d, c).await;
+        // Of b's last proof there is a second between.
+        world.clock.advance(1);
         world.approve_proposal(c, made.proposal).await.unwrap();
         let done = world.approve_proposal(&mut d, made.proposal).await.unwrap();
         assert_eq!(done.state, ProposalState::Waiting);

@@ -194,7 +194,10 @@ async fn whoever_was_dismissed_comes_back_when_the_shares_name_them() {
             v: Version1,
             genesis: world.sam.genesis().await.unwrap().genesis,
             serial: 1,
-            officers: vec![founder("d", &secrets[0], now), founder("e", &secrets[1], now)],
+            officers: vec![
+                founder("d", &secrets[0], now),
+                founder("e", &secrets[1], now),
+            ],
             at: now,
         };
         let founders = world.officers().await;
