@@ -226,7 +226,7 @@ fn unchecked(fault: &Fault) -> NotOpened {
         Fault::Unavailable(_) | Fault::Unknown(_) => {
             ("cm-start-silent", remedy(&OpenError::Silent))
         }
-        OPEN_WRAPPING_KEY => ("cm-start-wrapping", OPEN),
+        Fault::Locked(_) if *fault == OPEN_WRAPPING_KEY => ("cm-start-wrapping", OPEN),
         Fault::Locked(_) => ("cm-start-login", remedy(&OpenError::LastTry)),
         Fault::Broken(_) => (FAULTY, "look at the device: what it made doesn't verify"),
     };

@@ -318,7 +318,10 @@ mod tests {
         assert_eq!(config.officer_changes().unwrap(), ["a", "b"]);
         config.witnesses().unwrap();
         let read = config.brought().unwrap().files;
-        assert_eq!(read, daemon::digests(&path, cm_core::SIGNED_FILES, None).unwrap());
+        assert_eq!(
+            read,
+            daemon::digests(&path, cm_core::SIGNED_FILES, None).unwrap()
+        );
         assert_eq!(read.len(), 8, "{read:?}");
     }
 

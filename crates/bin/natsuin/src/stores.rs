@@ -99,7 +99,10 @@ mod tests {
         ] {
             assert_eq!(address(&word).unwrap(), secret);
         }
-        let apart = file("apart.toml", &format!("store = \"{}\"\n", file("url", secret)));
+        let apart = file(
+            "apart.toml",
+            &format!("store = \"{}\"\n", file("url", secret)),
+        );
         assert_eq!(address(&apart).unwrap(), secret);
         for word in [
             "sqlite:/var/lib/natsuin/sam/sam.db",

@@ -34,7 +34,7 @@ use store_kit::{Cell, Dump, StoreUrl};
 use tokio::sync::watch;
 
 use crate::bad_input::keys_used;
-use crate::levels::{CLIENT, Levelled, SsaCalls, at_gateway, stores};
+use crate::levels::{CLIENT, Levelled, SsaCalls, at_gateway, not_collected, stores};
 use crate::spend::{Spender, body, credential};
 
 /// Longest text of the database that is tried as a token.

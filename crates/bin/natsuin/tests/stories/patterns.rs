@@ -26,7 +26,7 @@ use sic_core::Totp;
 
 use crate::bad_input::{Ahead, keys_used};
 use crate::kit::Story;
-use crate::levels::{CLIENT, Levelled};
+use crate::levels::{CLIENT, Levelled, not_collected};
 use crate::spend::{ALG, Spender, body, credential, hashes};
 
 fn client(story: &Story, id: &str) -> Client {

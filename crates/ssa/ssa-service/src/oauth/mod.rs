@@ -38,8 +38,8 @@ use crate::limits::{FULL, Origin, Wait};
 use crate::refusal::Told;
 
 pub(crate) use create::is_under;
-pub(crate) use request_object::end as end_of_request;
 pub use register::{Publisher, Registration};
+pub(crate) use request_object::end as end_of_request;
 
 /// Longest form at the token and revocation endpoints in bytes.
 const FORM_LIMIT: usize = 2 << 20;

@@ -5,9 +5,7 @@ use core_types::{KeyAlg, KeyId};
 use sam_api::ssa::{KeyState, RequestState, Wish};
 use serde_json::{Value, json};
 
-use crate::web::{
-    Answer, Browser, Form, REDIRECT, Stack, VERIFIER, details_request, hash, stacks,
-};
+use crate::web::{Answer, Browser, Form, REDIRECT, Stack, VERIFIER, details_request, hash, stacks};
 
 const DETAILS: &str = "https://cloudsignatureconsortium.org/2025/credential-deletion";
 

@@ -168,7 +168,9 @@ async fn details_said_again_mean_what_the_contract_makes_of_them() {
             (json!("sdr"), json!(60), StatusCode::BAD_REQUEST),
         ] {
             let first = form(&Value::Null, &Value::Null);
-            let code = Browser::new(&stack).approve_for_code(&first, "hanako").await;
+            let code = Browser::new(&stack)
+                .approve_for_code(&first, "hanako")
+                .await;
             stack.next_code();
             let again = form(&kind, &renewable);
             let said = [

@@ -158,7 +158,9 @@ fn shows(headers: &HeaderMap, token: &str) -> bool {
 }
 
 async fn info(State(provider): Shared, headers: HeaderMap, body: Bytes) -> Response {
-    let right = [SAD, OLD_SAD, DEAD_SAD].iter().any(|sad| shows(&headers, sad));
+    let right = [SAD, OLD_SAD, DEAD_SAD]
+        .iter()
+        .any(|sad| shows(&headers, sad));
     if !right && !shows(&headers, TOKEN) {
         return refused(&CscError::InvalidToken);
     }

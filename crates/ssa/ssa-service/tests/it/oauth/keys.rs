@@ -226,7 +226,10 @@ async fn guesses_at_clients_fill_no_log() {
             assert_eq!(answer.status, status, "{}", answer.body);
         }
         let last = stack.audit_bodies("client.refused").await.pop().unwrap();
-        assert!(last.contains("keyed") && last.contains("replayed"), "{last}");
+        assert!(
+            last.contains("keyed") && last.contains("replayed"),
+            "{last}"
+        );
         // That costs no other client its entries, nor the tokens of this one theirs.
         guess("other").await;
         let last = stack.audit_bodies("client.refused").await.pop().unwrap();

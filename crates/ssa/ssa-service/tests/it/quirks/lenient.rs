@@ -170,7 +170,10 @@ async fn a_token_request_in_another_form_passes_by_contract_and_spends_nothing_w
         // Nor does one take from there what another could use who reads it there.
         for (grant, name) in [
             ("refresh_token", "refresh_token"),
-            ("urn:ietf:params:oauth:grant-type:device_code", "device_code"),
+            (
+                "urn:ietf:params:oauth:grant-type:device_code",
+                "device_code",
+            ),
         ] {
             let told = encode(&[("grant_type", grant), (name, "x")]);
             let answer = redeem(&stack, &proof, &format!("?client_id=app&{told}"), "").await;
