@@ -70,7 +70,7 @@ fn equipped(level: Level) -> (Site, Arc<Attester>, u16) {
         Level::One | Level::Two => String::new(),
     };
     site.policy = format!(
-        "ceiling = {level}\n{certified}[attestation]\nmodels = ['{model}']\nmetadata = '{dir}/metadata.jwt'\n\
+        "ceiling = {level}\n{certified}[attestation]\nmodels = ['{model}']\nformats = ['packed']\nmetadata = '{dir}/metadata.jwt'\n\
          metadata_root = '{dir}/metadata-root.pem'\n",
         level = u8::from(level),
         model = maker.model(),
