@@ -382,7 +382,7 @@ async fn officers_with_a_compromised_model_do_not_stand_in_the_way_of_opening_ag
         let by = maker();
         let mut world = vouching(world, &by).await;
         let now = world.clock.now();
-        let secrets = [secret(), secret()];
+        let secrets = [secret(), secret(), secret()];
         let told = Reopen {
             v: Version1,
             genesis: world.sam.genesis().await.unwrap().genesis,
@@ -390,6 +390,7 @@ async fn officers_with_a_compromised_model_do_not_stand_in_the_way_of_opening_ag
             officers: vec![
                 founder("d", &secrets[0], now),
                 founder("e", &secrets[1], now),
+                founder("f", &secrets[2], now),
             ],
             at: now,
         };

@@ -189,7 +189,7 @@ async fn whoever_was_dismissed_comes_back_when_the_shares_name_them() {
         assert!(world.log_in(&mut before).await.is_err());
         world.clock.advance(YEAR);
         let now = world.clock.now();
-        let secrets = [secret(), secret()];
+        let secrets = [secret(), secret(), secret()];
         let told = Reopen {
             v: Version1,
             genesis: world.sam.genesis().await.unwrap().genesis,
@@ -197,6 +197,7 @@ async fn whoever_was_dismissed_comes_back_when_the_shares_name_them() {
             officers: vec![
                 founder("d", &secrets[0], now),
                 founder("e", &secrets[1], now),
+                founder("f", &secrets[2], now),
             ],
             at: now,
         };
