@@ -159,17 +159,20 @@ const OFFICE_AS_IT_WAS: [(&str, &str); 3] = [
     (
         "CREATE TABLE kept_account AS SELECT * FROM office_account",
         "UPDATE office_account SET sealed = (SELECT k.sealed FROM kept_account k WHERE k.id = office_account.id), \
-         version = (SELECT k.version FROM kept_account k WHERE k.id = office_account.id)",
+         version = (SELECT k.version FROM kept_account k WHERE k.id = office_account.id) \
+         WHERE id IN (SELECT id FROM kept_account)",
     ),
     (
         "CREATE TABLE kept_officer AS SELECT * FROM office_person",
         "UPDATE office_person SET sealed = (SELECT k.sealed FROM kept_officer k WHERE k.id = office_person.id), \
-         version = (SELECT k.version FROM kept_officer k WHERE k.id = office_person.id)",
+         version = (SELECT k.version FROM kept_officer k WHERE k.id = office_person.id) \
+         WHERE id IN (SELECT id FROM kept_officer)",
     ),
     (
         "CREATE TABLE kept_factor AS SELECT * FROM factor",
         "UPDATE factor SET sealed = (SELECT k.sealed FROM kept_factor k WHERE k.id = factor.id), \
-         version = (SELECT k.version FROM kept_factor k WHERE k.id = factor.id)",
+         version = (SELECT k.version FROM kept_factor k WHERE k.id = factor.id) \
+         WHERE id IN (SELECT id FROM kept_factor)",
     ),
 ];
 

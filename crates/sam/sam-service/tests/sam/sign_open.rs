@@ -10,7 +10,7 @@ use sam_api::ssa::*;
 use sam_core::Policy;
 use sam_core::act::read_act;
 use sam_service::{MIGRATIONS, SamConfig};
-use sap::messages::{OpenRequest, SapRefusalCode};
+use sap::messages::{ApproveRequest, OpenRequest, SapRefusalCode};
 use sap::{Act, SignOpenAct, act_digest};
 use store_kit::testing;
 use tokio::sync::Notify;
@@ -229,7 +229,9 @@ async fn it_is_off_by_default_and_never_for_a_key_above_level_one() {
         let rid = prepared.unwrap().rid;
         let answer = node.open(OpenRequest { rid }).await.unwrap();
         let proof = signer.passkey.prove(act_digest(&answer.act)).unwrap();
-        world.approve(proof).await.unwrap();
+        // The act names the policy of the node that made it.
+        let approval = ApproveRequest { proof, new: None };
+        node.approve(approval).await.unwrap();
         world.bind(rid, "token").await.unwrap();
         let opened = world.sam.open(OpenRequest { rid: waiting }).await;
         assert_eq!(opened.unwrap_err().code, SapRefusalCode::Refused);
