@@ -118,27 +118,6 @@ fn longest(ssa: &Ssa) -> i64 {
     seconds.unwrap_or(i64::MAX).saturating_add(LATER)
 }
 
-/// A call that waits, until it is answered: when its caller goes away before, nobody could take what is decided then.
-struct Caller<'a> {
-    ssa: &'a Ssa,
-    handle: &'a SecretText,
-    answered: bool,
-}
-
-impl Drop for Caller<'_> {
-    fn drop(&mut self) {
-        if self.answered {
-            return;
-        }
-        let (ssa, handle) = (self.ssa.clone(), self.handle.clone());
-        tokio::spawn(async move {
-            if let Err(error) = give_up(&ssa, &handle).await {
-                tracing::warn!(%error, "a request that nobody waits for stays in the portal until its end");
-            }
-        });
-    }
-}
-
 async fn give_up(ssa: &Ssa, handle: &SecretText) -> Result<(), StoreError> {
     if let Some(waiting) = find(ssa, handle).await? {
         transaction!(ssa.store(), "gave-up", |tx| {
@@ -150,11 +129,6 @@ async fn give_up(ssa: &Ssa, handle: &SecretText) -> Result<(), StoreError> {
 
 /// Version 1 has no way to ask again: its call waits, and what isn't decided by then is over.
 async fn wait(ssa: &Ssa, handle: &SecretText) -> Result<CredentialAuthorizeResponse, Fault> {
-    let mut caller = Caller {
-        ssa,
-        handle,
-        answered: false,
-    };
     let answered = async {
         loop {
             // Before looking, so that a decision in between isn't missed.
@@ -174,7 +148,6 @@ async fn wait(ssa: &Ssa, handle: &SecretText) -> Result<CredentialAuthorizeRespo
     if done.is_err() {
         give_up(ssa, handle).await?;
     }
-    caller.answered = true;
     done.unwrap_or_else(|_| Err(CscError::NotDecided.into()))
 }
 

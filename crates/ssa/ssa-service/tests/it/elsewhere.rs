@@ -464,7 +464,7 @@ async fn what_version_1_waited_for_in_vain_is_over() {
 }
 
 #[tokio::test]
-async fn whoever_goes_away_leaves_nothing_in_the_portal() {
+async fn a_call_that_waits_asks_for_no_longer_than_it_waits() {
     for stack in with_terminals(stacks().await).await {
         let settings = ClientSettings {
             out_of_band: true,
@@ -490,10 +490,5 @@ async fn whoever_goes_away_leaves_nothing_in_the_portal() {
             .sam
             .with(|s| s.requests.values().next().unwrap().asked.ttl);
         assert_eq!(ttl, 65);
-        until("the end of the request", async || {
-            let page = browser.get("/requests").await;
-            page.body.contains("Nothing waits").then_some(())
-        })
-        .await;
     }
 }

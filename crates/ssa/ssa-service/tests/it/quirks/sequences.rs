@@ -20,6 +20,13 @@ use crate::web::{
 pub(super) const P256: &str = "1.2.840.10045.4.3.2";
 
 pub(super) async fn call(stack: &Stack, path: &str, authorization: &str, body: &Value) -> Answer {
+    let answer = ask(stack, path, authorization, body).await;
+    assert!(answer.status.is_success(), "{path}: {}", answer.body);
+    answer
+}
+
+/// The same, whatever is answered.
+pub(super) async fn ask(stack: &Stack, path: &str, authorization: &str, body: &Value) -> Answer {
     let headers = [
         ("authorization", authorization),
         ("content-type", "application/json; charset=utf-8"),
@@ -29,9 +36,7 @@ pub(super) async fn call(stack: &Stack, path: &str, authorization: &str, body: &
         "" => &headers[1..],
         _ => &headers[..],
     };
-    let answer = raw(stack, path, headers, &body.to_string()).await;
-    assert!(answer.status.is_success(), "{path}: {}", answer.body);
-    answer
+    raw(stack, path, headers, &body.to_string()).await
 }
 
 /// The parameters that all of them send.

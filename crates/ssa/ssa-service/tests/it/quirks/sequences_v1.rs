@@ -8,7 +8,7 @@ use ssa_service::ClientSettings;
 
 use super::lenient::lenient;
 use super::raw;
-use super::sequences::{P256, call, request, token};
+use super::sequences::{P256, ask, call, request, token};
 use crate::oauth::client;
 use crate::oauth::tokens::account_token;
 use crate::timestamp::stamping;
@@ -84,7 +84,7 @@ async fn a_collection_of_every_method() {
         assert!(signed.json()["signatures"][0].is_string(), "#2");
         let body =
             json!({ "credentialID": key, "SAD": sad, "hash": [hashes[1]], "clientData": "" });
-        let next = call(&stack, &v1("credentials/extendTransaction"), &bearer, &body).await;
+        let next = ask(&stack, &v1("credentials/extendTransaction"), &bearer, &body).await;
         // Of collected secrets no rest is left, since no page showed its signer for how long.
         assert_eq!(next.told().2, "Invalid parameter SAD");
         let body = json!({ "credentialID": key, "numSignatures": "1", "hash": [hashes[1]], "PIN": "secret pin",
